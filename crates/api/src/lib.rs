@@ -1,0 +1,30 @@
+//! The wire types of Trainyard's REST API and its errors, shared by server, runner and client.
+//!
+//! The shapes are those of Watson Machine Learning v3 as `docs/compatibility.md` describes them;
+//! what Trainyard adds stands in fields of its own. Nothing here does I/O.
+
+mod definition;
+mod error;
+mod ids;
+mod model;
+mod monitor;
+mod page;
+mod reference;
+mod run;
+pub mod runner;
+mod secret;
+mod time;
+
+pub use definition::{Definition, DefinitionEntity, DefinitionVersion, NewDefinition};
+pub use error::{Code, ErrorBody, ErrorEntry, Problem};
+pub use ids::{InvalidRunId, RunId, Uuid, random_token};
+pub use model::{ContentStatus, ModelEntity, ModelVersion, NewModelAsset, StoredAsset, StoredModel};
+pub use monitor::{Frame, FrameStatus};
+pub use page::{Link, Page};
+pub use reference::{Bucket, Connection, DataReference, Location};
+pub use run::{
+    Author, ComputeConfiguration, Execution, Failure, Framework, Metadata, ModelDefinition, NewRun,
+    PatchOp, Phase, Run, RunEntity, Runtime, RunState, Status, StatusError, Transition,
+};
+pub use secret::Secret;
+pub use time::Time;

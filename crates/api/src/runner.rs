@@ -1,0 +1,158 @@
+//! What runner and server say to each other about one attempt.
+//!
+//! The runner claims its work order with the attempt's token, then reports events, each with a
+//! sequence number, and log bytes, each with an offset. Both may be sent again after a broken
+//! connection: the server keeps what is new and says how far it is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Connection, Failure, RunId, Secret, Time};
+
+/// Where a runner finds its server, and who it is. Written by the engine into a file that only
+/// the runner's user can read; the runner deletes it once it has its work order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Base URL of the server, as the node reaches it.
+    pub server: String,
+    /// The run.
+    pub run: RunId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Proof that this is the runner of that attempt.
+    pub token: Secret,
+    /// The node's folder: cache, environments, checkpoints.
+    pub node: String,
+}
+
+/// Why an attempt was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To run the program.
+    Train,
+    /// To store what a lost runner left behind on its node; the program is not started again.
+    Salvage,
+}
+
+/// A bucket and the way to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// Endpoint and keys.
+    pub connection: Connection,
+    /// The bucket's name.
+    pub bucket: String,
+}
+
+/// The zip of a definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// SHA-256 of the zip, in hexadecimal.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// The environment that the program runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentSpec {
+    /// What people read: `tensorflow 2.21.0, python 3.11`.
+    pub label: String,
+    /// Python version prefix; empty: any.
+    pub python: String,
+    /// Pinned requirements; empty: the machine's own python, unchanged.
+    pub packages: Vec<String>,
+}
+
+/// What the run may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Allotment {
+    /// CPU cores.
+    pub cpus: f64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Ids of the GPUs, for `CUDA_VISIBLE_DEVICES`.
+    pub gpus: Vec<String>,
+    /// The GPUs are pretended: counted, but not there.
+    #[serde(default)]
+    pub pretended: bool,
+}
+
+/// Everything that a runner needs to do its work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkOrder {
+    /// The run.
+    pub run: RunId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Train, or store what is left.
+    pub purpose: Purpose,
+    /// The shell command line.
+    pub command: String,
+    /// The definition's zip.
+    pub definition: Package,
+    /// The environment to make or reuse.
+    pub environment: EnvironmentSpec,
+    /// Where the data is.
+    pub data: Store,
+    /// Where results go.
+    pub results: Store,
+    /// What the run may use.
+    pub allotment: Allotment,
+    /// Longest run time in seconds; 0: no limit.
+    pub max_run_time: u64,
+    /// Seconds between TERM and KILL.
+    pub grace: u64,
+    /// A cancel came before the runner did.
+    pub canceled: bool,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how", content = "value")]
+pub enum Exit {
+    /// It exited with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// What happened in an attempt, as its runner tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum RunnerEvent {
+    /// The program was started.
+    Started,
+    /// The program ended, and nothing of it is left.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// All is stored that could be; the attempt is over.
+    Finished {
+        /// Why it failed; absent when all went well.
+        failure: Option<Failure>,
+    },
+}
+
+/// One reported event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Counts from 1 within the attempt.
+    pub seq: u64,
+    /// When it happened, by the node's clock.
+    pub at: Time,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: RunnerEvent,
+}
+
+/// The server's answer to a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Events up to this sequence number are journaled.
+    pub seq: u64,
+    /// Bytes of this attempt's log that the server has.
+    pub log: u64,
+    /// The owner asked for a cancel.
+    pub cancel: bool,
+}

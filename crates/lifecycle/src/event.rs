@@ -1,0 +1,93 @@
+//! What can happen to a run. Each is written to the journal before anything acts on it.
+
+use serde::{Deserialize, Serialize};
+use trainyard_api::{Failure, Time, runner::Exit};
+
+/// An event of a run's journal. New variants may be added; what stands here is never changed,
+/// because old journals are read for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// The run was accepted. Always the first event, and only the first.
+    Submitted,
+    /// The scheduler gave the attempt a place, and the engine is about to start its runner.
+    Placed {
+        /// Counts from 1.
+        attempt: u32,
+        /// Where, in words for people.
+        node: String,
+        /// GPUs given to it.
+        gpus: Vec<String>,
+    },
+    /// The engine could not start a runner.
+    PlaceFailed {
+        /// The attempt that was to be placed.
+        attempt: u32,
+        /// Why.
+        message: String,
+    },
+    /// The attempt's runner has its work order; it stages in.
+    Claimed {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The program was started.
+    Started {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The program ended; its runner stores what it wrote.
+    Exited {
+        /// The attempt.
+        attempt: u32,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The runner stored what could be stored, and is done.
+    Finished {
+        /// The attempt.
+        attempt: u32,
+        /// Why the attempt failed; absent when all went well.
+        failure: Option<Failure>,
+    },
+    /// The engine found that the attempt's runner is gone.
+    Lost {
+        /// The attempt.
+        attempt: u32,
+        /// How it was found out.
+        message: String,
+    },
+    /// The owner asked to cancel.
+    CancelAsked,
+    /// The owner asked to delete the run; a live run is canceled first.
+    DeleteAsked,
+}
+
+impl Event {
+    /// The attempt that the event speaks of.
+    pub fn attempt(&self) -> Option<u32> {
+        match self {
+            Self::Placed { attempt, .. }
+            | Self::PlaceFailed { attempt, .. }
+            | Self::Claimed { attempt }
+            | Self::Started { attempt }
+            | Self::Exited { attempt, .. }
+            | Self::Finished { attempt, .. }
+            | Self::Lost { attempt, .. } => Some(*attempt),
+            Self::Submitted | Self::CancelAsked | Self::DeleteAsked => None,
+        }
+    }
+}
+
+/// An event, when it happened, and for a runner's report its sequence number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// When it happened, by the clock of whoever saw it.
+    pub at: Time,
+    /// Sequence number within the attempt; only what a runner reports has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}

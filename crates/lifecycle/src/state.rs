@@ -1,0 +1,163 @@
+//! The states of a run. Each variant carries only what is true in it.
+
+use serde::{Deserialize, Serialize};
+use trainyard_api::{
+    Failure, Phase, RunState, Time, Transition,
+    runner::{Exit, Purpose},
+};
+
+/// Attempts that a run may use up by losing runners before it is given up.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// A run: the fold of its events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Where it stands.
+    pub state: State,
+    /// The newest attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// Sequence number up to which the newest attempt's reports are in.
+    pub reported: u64,
+    /// The owner asked for a cancel before the run ended.
+    pub cancel_asked: bool,
+    /// The record goes as soon as the run has ended.
+    pub delete_asked: bool,
+    /// When it was accepted.
+    pub submitted_at: Time,
+    /// When its first attempt had a place.
+    pub running_at: Option<Time>,
+    /// When it ended.
+    pub finished_at: Option<Time>,
+    /// When each phase began.
+    pub transitions: Vec<Transition>,
+    /// How the program ended, once it has.
+    pub exit: Option<Exit>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum State {
+    /// Waits for a place.
+    Queued,
+    /// Has an attempt that somebody works on.
+    Active(Active),
+    /// Over.
+    Ended(Ended),
+}
+
+/// An attempt under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// Train, or store what a lost runner left.
+    pub purpose: Purpose,
+    /// How far it is.
+    pub stage: Stage,
+    /// GPUs that it holds.
+    pub gpus: Vec<String>,
+    /// Where, in words for people.
+    pub node: String,
+    /// Salvage only: what the run failed of.
+    pub failure: Option<Failure>,
+}
+
+/// How far an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Given to the engine; the runner has not shown up yet.
+    Placed,
+    /// The runner stages in.
+    StagingIn,
+    /// The program runs.
+    Running,
+    /// The program ended; the runner stores.
+    StagingOut,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how", content = "why")]
+pub enum Outcome {
+    /// The program exited with 0, and all is stored.
+    Completed,
+    /// It failed.
+    Failed(Failure),
+    /// Its owner canceled it. What could not be stored then stands here.
+    Canceled(Option<Failure>),
+}
+
+impl Run {
+    /// A run that was accepted at `at`.
+    pub fn submitted(at: Time) -> Self {
+        Self {
+            state: State::Queued,
+            attempt: 0,
+            reported: 0,
+            cancel_asked: false,
+            delete_asked: false,
+            submitted_at: at,
+            running_at: None,
+            finished_at: None,
+            transitions: vec![Transition { phase: Phase::Queued, attempt: 0, at }],
+            exit: None,
+        }
+    }
+
+    /// The finer phase.
+    pub fn phase(&self) -> Phase {
+        match &self.state {
+            State::Queued => Phase::Queued,
+            State::Active(a) => match a.stage {
+                Stage::Placed => Phase::Pending,
+                Stage::StagingIn => Phase::Downloading,
+                Stage::Running => Phase::Processing,
+                Stage::StagingOut => Phase::Storing,
+            },
+            State::Ended(e) => match e.outcome {
+                Outcome::Completed => Phase::Completed,
+                Outcome::Failed(_) => Phase::Failed,
+                Outcome::Canceled(_) => Phase::Halted,
+            },
+        }
+    }
+
+    /// The state that users of the v3 API see.
+    pub fn api_state(&self) -> RunState {
+        match self.phase() {
+            Phase::Queued | Phase::Pending => RunState::Pending,
+            Phase::Downloading | Phase::Processing | Phase::Storing => RunState::Running,
+            Phase::Completed => RunState::Completed,
+            Phase::Failed => RunState::Error,
+            Phase::Halted => RunState::Canceled,
+        }
+    }
+
+    /// Whether nothing changes any more.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
+    /// The attempt under way.
+    pub fn active(&self) -> Option<&Active> {
+        match &self.state {
+            State::Active(a) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// Why it failed, or what could not be stored on a cancel.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.state {
+            State::Ended(Ended { outcome: Outcome::Failed(f) | Outcome::Canceled(Some(f)) }) => Some(f),
+            _ => None,
+        }
+    }
+}

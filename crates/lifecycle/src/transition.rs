@@ -1,0 +1,251 @@
+//! The transitions: one arm per event, with every state it can meet.
+
+use serde::{Deserialize, Serialize};
+use trainyard_api::{Code, Failure, Phase, Time, Transition, runner::Purpose};
+
+use crate::{
+    Active, Ended, Event, MAX_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit,
+};
+
+/// What has to be done once an event is durable. Doing it twice is harmless.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Put the run into the queue, in the order of its submission.
+    Enqueue,
+    /// Take the run out of the queue.
+    Dequeue,
+    /// Start a runner, past the queue, that stores what attempt `attempt - 1` left on its node.
+    Salvage {
+        /// The attempt that the salvage is.
+        attempt: u32,
+    },
+    /// Have the runner of this attempt stop its program.
+    Stop {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Give back what the attempt held; its runner, if one is left, is refused from now on.
+    Release {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The run has ended: wake those who wait for it.
+    Announce,
+    /// Remove the record.
+    Remove,
+}
+
+/// Applies one event; returns what is to be done. Nothing to do does not mean nothing changed:
+/// compare the runs for that.
+pub fn apply(run: &mut Run, stamped: &Stamped) -> Vec<Action> {
+    let Stamped { at, seq, event } = stamped;
+    if let Some(seq) = seq {
+        // Reports of a runner come at least once; only the next one in order counts.
+        if event.attempt() != Some(run.attempt) || *seq != run.reported + 1 {
+            return Vec::new();
+        }
+    }
+    let before = run.phase();
+    let actions = step(run, event, *at);
+    if let Some(seq) = seq
+        && event.attempt() == Some(run.attempt)
+    {
+        run.reported = *seq;
+    }
+    let phase = run.phase();
+    if phase != before {
+        run.transitions.push(Transition { phase, attempt: run.attempt, at: *at });
+    }
+    actions
+}
+
+/// The run that a journal tells of; `None` when it does not begin with a submit.
+pub fn fold<'a>(journal: impl IntoIterator<Item = &'a Stamped>) -> Option<Run> {
+    let mut journal = journal.into_iter();
+    let first = journal.next()?;
+    if first.event != Event::Submitted {
+        return None;
+    }
+    let mut run = Run::submitted(first.at);
+    for stamped in journal {
+        apply(&mut run, stamped);
+    }
+    Some(run)
+}
+
+fn step(run: &mut Run, event: &Event, at: Time) -> Vec<Action> {
+    match event {
+        // The fold starts from it; a second one is a duplicate.
+        Event::Submitted => Vec::new(),
+        Event::Placed { attempt, node, gpus } => placed(run, *attempt, node, gpus, at),
+        Event::PlaceFailed { attempt, message } => place_failed(run, *attempt, message, at),
+        Event::Claimed { attempt } => advance(run, *attempt, Stage::StagingIn),
+        Event::Started { attempt } => advance(run, *attempt, Stage::Running),
+        Event::Exited { attempt, exit } => {
+            if current(run, *attempt).is_some() {
+                run.exit = Some(*exit);
+            }
+            advance(run, *attempt, Stage::StagingOut)
+        }
+        Event::Finished { attempt, failure } => finished(run, *attempt, failure.as_ref(), at),
+        Event::Lost { attempt, message } => lost(run, *attempt, message, at),
+        Event::CancelAsked => cancel(run, at),
+        Event::DeleteAsked => delete(run, at),
+    }
+}
+
+/// The active attempt, when it is this one.
+fn current(run: &mut Run, attempt: u32) -> Option<&mut Active> {
+    match &mut run.state {
+        State::Active(active) if run.attempt == attempt => Some(active),
+        _ => None,
+    }
+}
+
+fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) -> Vec<Action> {
+    // Only the attempt after the last one, and only from the queue: a placement that raced with
+    // a cancel finds the run ended, and the scheduler takes its place back.
+    if run.state != State::Queued || attempt != run.attempt + 1 {
+        return Vec::new();
+    }
+    run.attempt = attempt;
+    run.reported = 0;
+    run.running_at = run.running_at.or(Some(at));
+    run.state = State::Active(Active {
+        purpose: Purpose::Train,
+        stage: Stage::Placed,
+        gpus: gpus.to_vec(),
+        node: node.to_owned(),
+        failure: None,
+    });
+    Vec::new()
+}
+
+fn place_failed(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
+    let Some(active) = current(run, attempt) else { return Vec::new() };
+    let failure = active.failure.take().unwrap_or_else(|| failure(Code::Placement, message));
+    end(run, Some(failure), at)
+}
+
+/// Stages only go forward: a late report changes nothing.
+fn advance(run: &mut Run, attempt: u32, stage: Stage) -> Vec<Action> {
+    if let Some(active) = current(run, attempt)
+        && active.stage < stage
+    {
+        active.stage = stage;
+    }
+    Vec::new()
+}
+
+fn finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -> Vec<Action> {
+    let exit = run.exit;
+    let Some(active) = current(run, attempt) else { return Vec::new() };
+    let failure = match active.purpose {
+        // A salvage that went well still belongs to a run that failed.
+        Purpose::Salvage => active.failure.clone().map(|lost| match reported {
+            Some(f) => Failure { message: format!("{}; then {}", lost.message, f.message), ..lost },
+            None => lost,
+        }),
+        Purpose::Train => reported.cloned().or_else(|| match exit {
+            Some(exit) => explain_exit(exit),
+            None if run.cancel_asked => None,
+            None => Some(failure(Code::Internal, "the runner finished without having run the program")),
+        }),
+    };
+    end(run, failure, at)
+}
+
+fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
+    let Some(active) = current(run, attempt) else { return Vec::new() };
+    let lost = failure(Code::RunnerLost, message);
+    let release = Action::Release { attempt };
+    let program_ran = active.stage >= Stage::Running || active.purpose == Purpose::Salvage;
+    if attempt >= MAX_ATTEMPTS {
+        let failure = active.failure.take().unwrap_or(lost);
+        return end(run, Some(failure), at);
+    }
+    if program_ran {
+        // The program may have trained for weeks: never start it again, store what it left.
+        let (node, failure) = (active.node.clone(), active.failure.take().unwrap_or(lost));
+        run.attempt += 1;
+        run.reported = 0;
+        run.state = State::Active(Active {
+            purpose: Purpose::Salvage,
+            stage: Stage::Placed,
+            gpus: Vec::new(),
+            node,
+            failure: Some(failure),
+        });
+        return vec![release, Action::Salvage { attempt: run.attempt }];
+    }
+    if run.cancel_asked {
+        return end(run, None, at);
+    }
+    run.state = State::Queued;
+    vec![release, Action::Enqueue]
+}
+
+fn cancel(run: &mut Run, at: Time) -> Vec<Action> {
+    match &run.state {
+        State::Ended(_) => Vec::new(),
+        State::Queued => {
+            run.cancel_asked = true;
+            let mut actions = vec![Action::Dequeue];
+            actions.extend(end(run, None, at));
+            actions
+        }
+        State::Active(_) if run.cancel_asked => Vec::new(),
+        State::Active(_) => {
+            run.cancel_asked = true;
+            vec![Action::Stop { attempt: run.attempt }]
+        }
+    }
+}
+
+fn delete(run: &mut Run, at: Time) -> Vec<Action> {
+    run.delete_asked = true;
+    if run.is_ended() { vec![Action::Remove] } else { cancel(run, at) }
+}
+
+/// Ends the run. A cancel that was asked for before the end wins, whatever the program did.
+fn end(run: &mut Run, failure: Option<Failure>, at: Time) -> Vec<Action> {
+    let outcome = match failure {
+        failure if run.cancel_asked => Outcome::Canceled(failure.filter(|f| !is_exit(f))),
+        Some(failure) => Outcome::Failed(failure),
+        None => Outcome::Completed,
+    };
+    let was_active = matches!(run.state, State::Active(_));
+    run.state = State::Ended(Ended { outcome });
+    run.finished_at = Some(at);
+    let mut actions = Vec::new();
+    if was_active {
+        actions.push(Action::Release { attempt: run.attempt });
+    }
+    actions.push(Action::Announce);
+    if run.delete_asked {
+        actions.push(Action::Remove);
+    }
+    actions
+}
+
+/// Whether the failure only says how the program ended: on a cancel that is no news.
+fn is_exit(failure: &Failure) -> bool {
+    [Code::ProgramFailed, Code::ProgramKilled].iter().any(|c| c.as_str() == failure.code)
+}
+
+fn failure(code: Code, message: &str) -> Failure {
+    Failure { code: code.as_str().to_owned(), message: message.to_owned(), exit_code: None, signal: None }
+}
+
+impl Run {
+    /// Whether a runner of `attempt` may still work and report.
+    pub fn accepts(&self, attempt: u32) -> bool {
+        self.attempt == attempt && matches!(self.state, State::Active(_))
+    }
+
+    /// The phase of the v3 API's finer kind, for a run that has this state.
+    pub fn is_waiting(&self) -> bool {
+        self.phase() == Phase::Queued
+    }
+}

@@ -1,0 +1,184 @@
+//! The state machine under random journals: one final state, nothing lost, nothing done twice.
+
+use proptest::prelude::*;
+use trainyard_api::{Failure, Phase, Time, runner::Exit};
+use trainyard_lifecycle::{Action, Event, Outcome, Run, Stamped, State, apply, fold};
+
+fn failure() -> Failure {
+    Failure { code: "TY0406".into(), message: "bucket gone".into(), exit_code: None, signal: None }
+}
+
+/// Any event, of any attempt, with a sequence number that may be right or wrong.
+fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
+    let attempt = 0..5u32;
+    let exit = prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(3)), Just(Exit::Signal(9))];
+    prop_oneof![
+        2 => attempt.clone().prop_map(|a| (Event::Placed { attempt: a, node: "n".into(), gpus: vec![] }, None)),
+        1 => attempt.clone().prop_map(|a| (Event::PlaceFailed { attempt: a, message: "no".into() }, None)),
+        2 => attempt.clone().prop_map(|a| (Event::Claimed { attempt: a }, None)),
+        3 => (attempt.clone(), 1..4u64).prop_map(|(a, s)| (Event::Started { attempt: a }, Some(s))),
+        3 => (attempt.clone(), exit, 1..4u64).prop_map(|(a, e, s)| (Event::Exited { attempt: a, exit: e }, Some(s))),
+        3 => (attempt.clone(), any::<bool>(), 1..4u64).prop_map(|(a, f, s)| {
+            (Event::Finished { attempt: a, failure: f.then(failure) }, Some(s))
+        }),
+        2 => attempt.prop_map(|a| (Event::Lost { attempt: a, message: "gone".into() }, None)),
+        1 => Just((Event::CancelAsked, None)),
+        1 => Just((Event::DeleteAsked, None)),
+        1 => Just((Event::Submitted, None)),
+    ]
+}
+
+fn stamp(n: usize, event: Event, seq: Option<u64>) -> Stamped {
+    Stamped { at: Time(1_000 + n as i64), seq, event }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_end_is_final_and_announced_once(events in prop::collection::vec(any_event(), 0..60)) {
+        let mut run = Run::submitted(Time(1_000));
+        let (mut announced, mut ended_as) = (0, None);
+        for (n, (event, seq)) in events.into_iter().enumerate() {
+            let asks_delete = event == Event::DeleteAsked;
+            let actions = apply(&mut run, &stamp(n, event, seq));
+            announced += actions.iter().filter(|a| **a == Action::Announce).count();
+            if let Some(end) = &ended_as {
+                prop_assert_eq!(&run.state, end);
+                prop_assert!(asks_delete || actions.is_empty());
+            } else if run.is_ended() {
+                ended_as = Some(run.state.clone());
+            }
+        }
+        prop_assert_eq!(announced, usize::from(run.is_ended()));
+        prop_assert_eq!(run.finished_at.is_some(), run.is_ended());
+    }
+
+    #[test]
+    fn each_attempt_is_released_exactly_once_after_its_end(events in prop::collection::vec(any_event(), 0..60)) {
+        let mut run = Run::submitted(Time(1_000));
+        let mut released: Vec<u32> = Vec::new();
+        for (n, (event, seq)) in events.into_iter().enumerate() {
+            for action in apply(&mut run, &stamp(n, event, seq)) {
+                if let Action::Release { attempt } = action {
+                    prop_assert!(!released.contains(&attempt), "attempt {} released twice", attempt);
+                    released.push(attempt);
+                }
+            }
+        }
+        let over = if matches!(run.state, State::Active(_)) { run.attempt - 1 } else { run.attempt };
+        released.sort_unstable();
+        prop_assert_eq!(released, (1..=over).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn duplicates_change_nothing(events in prop::collection::vec(any_event(), 0..40), from in 0..40usize, copies in 1..3usize) {
+        let journal: Vec<Stamped> = events.into_iter().enumerate().map(|(n, (e, s))| stamp(n, e, s)).collect();
+        let mut once = Run::submitted(Time(1_000));
+        let mut twice = once.clone();
+        for (n, stamped) in journal.iter().enumerate() {
+            apply(&mut once, stamped);
+            for _ in 0..=(if n >= from { copies } else { 0 }) {
+                apply(&mut twice, stamped);
+            }
+        }
+        prop_assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn a_fenced_attempt_is_not_heard(events in prop::collection::vec(any_event(), 0..40), stale in 0..6u32, seq in 1..4u64) {
+        let mut run = Run::submitted(Time(1_000));
+        for (n, (event, seq)) in events.into_iter().enumerate() {
+            apply(&mut run, &stamp(n, event, seq));
+        }
+        prop_assume!(stale != run.attempt);
+        let before = run.clone();
+        for event in [
+            Event::Claimed { attempt: stale },
+            Event::Started { attempt: stale },
+            Event::Exited { attempt: stale, exit: Exit::Code(0) },
+            Event::Finished { attempt: stale, failure: None },
+            Event::Lost { attempt: stale, message: "late".into() },
+        ] {
+            let seq = matches!(event, Event::Started { .. } | Event::Exited { .. } | Event::Finished { .. }).then_some(seq);
+            prop_assert_eq!(apply(&mut run, &stamp(99, event, seq)), vec![]);
+        }
+        prop_assert_eq!(before, run);
+    }
+
+    #[test]
+    fn a_cancel_before_the_end_always_ends_canceled(
+        before in prop::collection::vec(any_event(), 0..20),
+        after in prop::collection::vec(any_event(), 0..60),
+    ) {
+        let mut run = Run::submitted(Time(1_000));
+        for (n, (event, seq)) in before.into_iter().enumerate() {
+            let mut next = run.clone();
+            apply(&mut next, &stamp(n, event, seq));
+            if !next.is_ended() { run = next }
+        }
+        apply(&mut run, &stamp(50, Event::CancelAsked, None));
+        for (n, (event, seq)) in after.into_iter().enumerate() {
+            apply(&mut run, &stamp(60 + n, event, seq));
+            // Then nothing but the runner's silence is left to happen.
+            if run.is_ended() { break }
+        }
+        while !run.is_ended() {
+            let attempt = run.attempt;
+            apply(&mut run, &stamp(200, Event::Lost { attempt, message: "gone".into() }, None));
+        }
+        prop_assert_eq!(run.phase(), Phase::Halted);
+    }
+
+    #[test]
+    fn the_journal_alone_gives_the_run_back(events in prop::collection::vec(any_event(), 0..60)) {
+        let mut journal = vec![stamp(0, Event::Submitted, None)];
+        let mut run = Run::submitted(Time(1_000));
+        for (n, (event, seq)) in events.into_iter().enumerate() {
+            let stamped = stamp(n, event, seq);
+            let before = run.clone();
+            apply(&mut run, &stamped);
+            // The store journals what changes something, and nothing else.
+            if run != before { journal.push(stamped) }
+        }
+        let text = serde_json::to_string(&journal).unwrap();
+        let read: Vec<Stamped> = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(fold(&read), Some(run));
+    }
+}
+
+#[test]
+fn the_ordinary_life() {
+    let mut run = Run::submitted(Time(0));
+    let life = [
+        (Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] }, None, Phase::Pending),
+        (Event::Claimed { attempt: 1 }, None, Phase::Downloading),
+        (Event::Started { attempt: 1 }, Some(1), Phase::Processing),
+        (Event::Exited { attempt: 1, exit: Exit::Code(0) }, Some(2), Phase::Storing),
+        (Event::Finished { attempt: 1, failure: None }, Some(3), Phase::Completed),
+    ];
+    for (n, (event, seq, phase)) in life.into_iter().enumerate() {
+        apply(&mut run, &stamp(n, event, seq));
+        assert_eq!(run.phase(), phase);
+    }
+    assert_eq!(run.transitions.len(), 6);
+}
+
+#[test]
+fn a_runner_lost_before_the_program_started_is_tried_again_and_after_it_never() {
+    let mut run = Run::submitted(Time(0));
+    apply(&mut run, &stamp(1, Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] }, None));
+    let actions = apply(&mut run, &stamp(2, Event::Lost { attempt: 1, message: "gone".into() }, None));
+    assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Enqueue]);
+
+    apply(&mut run, &stamp(3, Event::Placed { attempt: 2, node: "n".into(), gpus: vec![] }, None));
+    apply(&mut run, &stamp(4, Event::Claimed { attempt: 2 }, None));
+    apply(&mut run, &stamp(5, Event::Started { attempt: 2 }, Some(1)));
+    let actions = apply(&mut run, &stamp(6, Event::Lost { attempt: 2, message: "gone".into() }, None));
+    assert_eq!(actions, [Action::Release { attempt: 2 }, Action::Salvage { attempt: 3 }]);
+
+    apply(&mut run, &stamp(7, Event::Claimed { attempt: 3 }, None));
+    apply(&mut run, &stamp(8, Event::Finished { attempt: 3, failure: None }, Some(1)));
+    let State::Ended(end) = &run.state else { panic!("{run:?}") };
+    assert!(matches!(&end.outcome, Outcome::Failed(f) if f.code == "TY0407"), "{end:?}");
+}
