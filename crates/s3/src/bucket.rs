@@ -1,0 +1,92 @@
+//! Buckets.
+
+use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use trainyard_sqlite::rusqlite::params;
+
+use crate::{
+    EmbeddedStore,
+    error::Failure,
+    index::require_bucket,
+    service::{now, timestamp},
+};
+
+impl EmbeddedStore {
+    pub(crate) async fn list_buckets(
+        &self,
+        _: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
+        let rows: Vec<(String, i64)> = self.ask(|c| {
+            let mut query = c.prepare_cached("SELECT name, created FROM buckets ORDER BY name")?;
+            let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })?;
+        let bucket = |(name, created)| Bucket {
+            name: Some(name),
+            creation_date: Some(timestamp(created)),
+            ..Bucket::default()
+        };
+        let buckets = rows.into_iter().map(bucket).collect();
+        Ok(S3Response::new(ListBucketsOutput { buckets: Some(buckets), ..ListBucketsOutput::default() }))
+    }
+
+    pub(crate) async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
+        let name = request.input.bucket;
+        let location = format!("/{name}");
+        self.change(move |c| {
+            let made = c.execute("INSERT OR IGNORE INTO buckets VALUES (?1, ?2)", params![name, now()])?;
+            if made == 0 {
+                return Err(s3_error!(BucketAlreadyOwnedByYou, "the bucket exists already").into());
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(S3Response::new(CreateBucketOutput { location: Some(location) }))
+    }
+
+    pub(crate) async fn delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> S3Result<S3Response<DeleteBucketOutput>> {
+        let name = request.input.bucket;
+        self.change(move |c| {
+            require_bucket(c, &name)?;
+            for table in ["objects", "uploads"] {
+                let mut any = c.prepare(&format!("SELECT 1 FROM {table} WHERE bucket = ?1 LIMIT 1"))?;
+                if any.exists([&name])? {
+                    return Err(s3_error!(BucketNotEmpty, "the bucket is not empty").into());
+                }
+            }
+            c.execute("DELETE FROM buckets WHERE name = ?1", [&name])?;
+            Ok(())
+        })
+        .await?;
+        Ok(S3Response::new(DeleteBucketOutput {}))
+    }
+
+    pub(crate) async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.ask(|c| require_bucket(c, &request.input.bucket))?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
+    }
+
+    pub(crate) async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        self.ask(|c| require_bucket(c, &request.input.bucket))?;
+        Ok(S3Response::new(GetBucketLocationOutput::default()))
+    }
+
+    pub(crate) async fn get_bucket_versioning(
+        &self,
+        request: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.ask(|c| require_bucket(c, &request.input.bucket).map_err(Failure::from))?;
+        Ok(S3Response::new(GetBucketVersioningOutput::default()))
+    }
+}

@@ -1,0 +1,83 @@
+//! An embedded SQLite database with one writer thread and group commit.
+//!
+//! Writes are closures sent to the one thread that owns the write connection. It runs as many as
+//! are waiting inside one transaction, each in a savepoint of its own, and answers them after the
+//! commit is on disk: one disk flush serves them all. Reads use read-only connections beside it.
+
+mod error;
+mod migrate;
+mod readers;
+mod writer;
+
+use std::{path::Path, sync::Arc};
+
+pub use error::Error;
+pub use migrate::Migration;
+pub use rusqlite;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{readers::Readers, writer::Writer};
+
+/// A handle to the database; clones share it.
+#[derive(Clone)]
+pub struct Database {
+    writer: Writer,
+    readers: Arc<Readers>,
+}
+
+impl Database {
+    /// Opens or makes the database at `path` and brings its schema up to the last of `migrations`.
+    pub fn open(path: &Path, migrations: &[Migration]) -> Result<Self, Error> {
+        let mut connection = Connection::open(path)?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA foreign_keys = ON;
+             PRAGMA busy_timeout = 5000;
+             PRAGMA cache_size = -4000;
+             PRAGMA journal_size_limit = 16777216;",
+        )?;
+        migrate::run(&mut connection, migrations)?;
+        let path = path.to_owned();
+        let reader = move || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.execute_batch(
+                "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -2000;",
+            )?;
+            Ok(connection)
+        };
+        Ok(Self { writer: Writer::start(connection), readers: Arc::new(Readers::new(Box::new(reader))) })
+    }
+
+    /// Runs `change` on the writer thread and returns once it is on disk. When it returns an
+    /// error, nothing of it is kept.
+    pub async fn write<T, E, F>(&self, change: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        self.writer.run(change).await
+    }
+
+    /// Runs a short query on this thread. For queries of microseconds; longer ones would hold up
+    /// the runtime and belong into [`Database::read_long`].
+    pub fn read<T, E: From<Error>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
+        self.readers.with(query)
+    }
+
+    /// Runs a query that may take long on a thread of its own.
+    pub async fn read_long<T, E, F>(&self, query: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let readers = Arc::clone(&self.readers);
+        match tokio::task::spawn_blocking(move || readers.with(query)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Panicked.into()),
+        }
+    }
+}
