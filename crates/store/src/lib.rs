@@ -1,1 +1,41 @@
-//! x
+//! What the server remembers: runs and their journals, definitions, models, tokens.
+//!
+//! [`Store`] is SQLite now. Its methods speak of runs, never of SQL, so that another database
+//! can stand behind the same ones. Secrets are sealed before they are written.
+
+mod attempts;
+mod definitions;
+mod error;
+mod models;
+mod runs;
+mod schema;
+mod seal;
+mod spec;
+mod tokens;
+
+use std::path::Path;
+
+use trainyard_sqlite::Database;
+
+pub use attempts::AttemptToken;
+pub use definitions::DefinitionRecord;
+pub use error::Error;
+pub use models::ModelRecord;
+pub use runs::{Applied, Record};
+pub use seal::Sealer;
+pub use spec::{Demand, Spec};
+pub use tokens::{Caller, hash_token};
+
+/// The server's memory. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) db: Database,
+    pub(crate) sealer: Sealer,
+}
+
+impl Store {
+    /// Opens or makes the database at `path`; `sealer` holds the key that secrets are sealed with.
+    pub fn open(path: &Path, sealer: Sealer) -> Result<Self, Error> {
+        Ok(Self { db: Database::open(path, schema::MIGRATIONS)?, sealer })
+    }
+}

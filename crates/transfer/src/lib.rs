@@ -1,1 +1,27 @@
-//! x
+//! Data in and out of S3: parallel, ranged, resumed, verified, and cached per node.
+//!
+//! [`Bucket`] speaks to one bucket. [`stage_in`] brings a bucket into a folder through the node's
+//! [`Cache`]; [`Upload`] keeps a prefix of a bucket equal to a folder. Signing and XML are the
+//! `rusty-s3` crate's; what moves bytes is ours.
+
+mod bucket;
+mod cache;
+mod digest;
+mod endpoint;
+mod error;
+mod fetch;
+mod http;
+mod names;
+mod put;
+mod stage_in;
+mod upload;
+
+pub use bucket::{Bucket, Object};
+pub use cache::Cache;
+pub use endpoint::normalize_endpoint;
+pub use error::Error;
+pub use fetch::{Fetched, fetch_to};
+pub use http::Http;
+pub use names::{BadName, check_names};
+pub use stage_in::{Progress, Staged, stage_in};
+pub use upload::{Inventory, Stored, Upload};

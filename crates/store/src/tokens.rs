@@ -1,0 +1,46 @@
+//! Tokens of users: only their hashes are kept.
+
+use sha2::{Digest, Sha256};
+use trainyard_api::Time;
+use trainyard_sqlite::rusqlite::{OptionalExtension, params};
+
+use crate::{Error, Store};
+
+/// Who a token belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user's name.
+    pub owner: String,
+    /// May do what administrators may.
+    pub admin: bool,
+}
+
+/// SHA-256 of a token, in hexadecimal. Tokens are 256 random bits, so no slow hash is needed.
+pub fn hash_token(token: &str) -> String {
+    hex::encode(Sha256::digest(token))
+}
+
+impl Store {
+    /// The owner of `token`.
+    pub fn caller(&self, token: &str) -> Result<Option<Caller>, Error> {
+        self.db.read(|c| {
+            let mut query = c.prepare_cached("SELECT owner, admin FROM tokens WHERE hash = ?1")?;
+            let found = query.query_row([hash_token(token)], |r| Ok(Caller { owner: r.get(0)?, admin: r.get(1)? }));
+            Ok(found.optional()?)
+        })
+    }
+
+    /// Accepts `token` as the caller's from now on.
+    pub async fn add_token(&self, token: &str, caller: Caller, at: Time) -> Result<(), Error> {
+        let hash = hash_token(token);
+        self.db
+            .write(move |c| {
+                c.execute(
+                    "INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4)",
+                    params![hash, caller.owner, caller.admin, at.0],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+}

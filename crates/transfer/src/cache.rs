@@ -1,0 +1,123 @@
+//! The node's cache of objects, shared by all runs and all runners on it.
+//!
+//! An entry is a file named by the SHA-256 of endpoint, bucket, key, ETag and size: what is
+//! named alike is the same, so nothing is ever changed, and runs link to it. A fetch holds a lock
+//! on the entry's `.part` file; whoever comes second waits for it and finds the entry made.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Bucket, Error, Object};
+
+/// Cached objects of one node.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What a look into the cache gave.
+pub(crate) enum Lookup {
+    /// The entry is there.
+    Hit(PathBuf),
+    /// It is ours to fetch: into this file, which is locked and empty.
+    Fetch(Reserved),
+    /// Another fetch of it is under way.
+    Busy,
+}
+
+/// An entry being made.
+pub(crate) struct Reserved {
+    pub(crate) file: File,
+    pub(crate) part: PathBuf,
+    entry: PathBuf,
+    done: bool,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
+}
+
+impl Reserved {
+    /// Makes what was fetched an entry.
+    pub(crate) fn keep(mut self) -> Result<PathBuf, Error> {
+        // Readable by all, writable by none: entries are never changed. The fixed time lets a
+        // look-up see that somebody wrote to one nevertheless.
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(ENTRY_SECONDS.unsigned_abs());
+        self.file.set_permissions(permissions).map_err(|e| Error::file(&self.part, e))?;
+        self.file.set_modified(time).map_err(|e| Error::file(&self.part, e))?;
+        std::fs::rename(&self.part, &self.entry).map_err(|e| Error::file(&self.entry, e))?;
+        self.done = true;
+        Ok(self.entry.clone())
+    }
+}
+
+/// Modification time of every entry, in seconds since 1970: 2001-09-09T01:46:40Z.
+const ENTRY_SECONDS: i64 = 1_000_000_000;
+
+impl Cache {
+    /// The cache in `folder`, which is made when it is missing.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        for n in 0..=255u8 {
+            let part = folder.join(hex::encode([n]));
+            if !part.is_dir() {
+                std::fs::create_dir_all(&part).map_err(|e| Error::file(&part, e))?;
+            }
+        }
+        Ok(Self { root: folder.to_owned() })
+    }
+
+    /// Where the entry of `object` is or would be.
+    pub(crate) fn entry(&self, bucket: &Bucket, object: &Object) -> PathBuf {
+        let mut hash = Sha256::new();
+        for text in [bucket.endpoint(), bucket.name(), &object.key, &object.etag] {
+            hash.update(text.as_bytes());
+            hash.update([0]);
+        }
+        hash.update(object.size.to_le_bytes());
+        let name = hex::encode(hash.finalize());
+        self.root.join(&name[..2]).join(name)
+    }
+
+    /// Looks for an entry, and reserves it when it is missing.
+    pub(crate) fn look(&self, entry: &Path, size: u64) -> Result<Lookup, Error> {
+        if is_good(entry, size) {
+            return Ok(Lookup::Hit(entry.to_owned()));
+        }
+        let part = entry.with_extension("part");
+        let failed = |e| Error::file(&part, e);
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Lookup::Busy),
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            }
+            // The holder before us may have renamed or removed the file that we opened.
+            if is_good(entry, size) {
+                return Ok(Lookup::Hit(entry.to_owned()));
+            }
+            let here = std::fs::metadata(&part).map(|m| m.ino()).ok();
+            if here == file.metadata().map(|m| m.ino()).ok() {
+                return Ok(Lookup::Fetch(Reserved { file, part, entry: entry.to_owned(), done: false }));
+            }
+        }
+    }
+}
+
+/// Whether the entry is as it was made. A program that runs as root can write to what it links
+/// to; then the time differs, and the object is fetched anew.
+fn is_good(entry: &Path, size: u64) -> bool {
+    std::fs::symlink_metadata(entry)
+        .is_ok_and(|m| m.is_file() && m.size() == size && m.mtime() == ENTRY_SECONDS && m.mtime_nsec() == 0)
+}
