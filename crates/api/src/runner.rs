@@ -63,6 +63,17 @@ pub struct EnvironmentSpec {
     pub packages: Vec<String>,
 }
 
+/// What a run needs of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Demand {
+    /// CPU cores.
+    pub cpus: f64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
+}
+
 /// What the run may use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Allotment {

@@ -1,1 +1,14 @@
-//! x
+//! Environments: which frameworks there are, and how a node comes to have one.
+//!
+//! [`Catalogue`] maps a framework and its version to pinned packages; it does no I/O. [`make`]
+//! builds the environment once per node, under a lock, and every run after that shares it.
+
+mod catalogue;
+mod make;
+mod python;
+mod resolve;
+
+pub use catalogue::{Catalogue, CatalogueError, Entry, Original};
+pub use make::{Environment, MakeError, make};
+pub use python::{Python, find_pythons};
+pub use resolve::{Resolved, Unknown};

@@ -1,1 +1,25 @@
-//! x
+//! The runner: one attempt on one node.
+//!
+//! It claims its work order, stages data, code and environment in, runs the program in a session
+//! of its own, passes its log and its end on to the server, stores what it wrote, and leaves. It
+//! outlives the server: what is not delivered yet stays on disk and is sent again.
+
+mod attempt;
+mod cgroup;
+mod environ;
+mod error;
+mod layout;
+mod link;
+mod namespace;
+mod program;
+mod reporter;
+mod salvage;
+mod spool;
+mod stage_in;
+mod stage_out;
+mod stop;
+mod tail;
+mod tree;
+
+pub use attempt::run;
+pub use error::Error;

@@ -23,7 +23,7 @@ pub use error::Error;
 pub use models::ModelRecord;
 pub use runs::{Applied, Record};
 pub use seal::Sealer;
-pub use spec::{Demand, Spec};
+pub use spec::Spec;
 pub use tokens::{Caller, hash_token};
 
 /// The server's memory. Clones share it.

@@ -3,21 +3,10 @@
 use serde::{Deserialize, Serialize};
 use trainyard_api::{
     NewRun, Secret,
-    runner::{EnvironmentSpec, Package},
+    runner::{Demand, EnvironmentSpec, Package},
 };
 
 use crate::{Error, Sealer};
-
-/// What a run needs of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Demand {
-    /// CPU cores.
-    pub cpus: f64,
-    /// Bytes of memory.
-    pub memory: u64,
-    /// GPUs.
-    pub gpus: u32,
-}
 
 /// A submission, resolved: nothing of it depends on what the catalogues say later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

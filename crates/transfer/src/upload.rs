@@ -43,11 +43,20 @@ impl Version {
     }
 }
 
+/// A stored file, and where it came from.
+#[derive(Clone, Debug)]
+struct Entry {
+    version: Version,
+    stored: Stored,
+    /// Absent for what was never a file.
+    source: Option<PathBuf>,
+}
+
 /// The upload of one run.
 pub struct Upload {
     bucket: Bucket,
     prefix: String,
-    stored: BTreeMap<String, (Version, Stored)>,
+    stored: BTreeMap<String, Entry>,
     /// Links that were left out, by the key they would have had, with the reason.
     pub skipped: BTreeMap<String, String>,
 }
@@ -60,26 +69,39 @@ impl Upload {
 
     /// Stores what is new or changed below `folder` under `prefix/below`. Files that cannot be
     /// stored do not keep others from it; the first error is returned after all were tried.
-    pub async fn sync(&mut self, folder: &Path, below: &str) -> Result<u64, Error> {
+    pub async fn sync(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
         let mut wanted = Vec::new();
         self.collect(folder, folder, below, &mut wanted)?;
+        self.store(wanted).await
+    }
+
+    /// Stores the file at `path` under one key, if it changed; a missing file is fine.
+    pub async fn sync_file(&mut self, path: &Path, key: &str) -> Result<(), Error> {
+        let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
+        let version = Version::of(&metadata);
+        if self.stored.get(key).is_some_and(|e| e.version == version) {
+            return Ok(());
+        }
+        self.store(vec![(key.to_owned(), path.to_owned(), version)]).await
+    }
+
+    async fn store(&mut self, wanted: Vec<(String, PathBuf, Version)>) -> Result<(), Error> {
         let bucket = &self.bucket;
         let prefix = &self.prefix;
         let results: Vec<_> = stream::iter(wanted)
             .map(|(key, path, version)| async move {
                 let result = bucket.put_file(&format!("{prefix}{key}"), &path).await;
-                (key, version, result)
+                (key, path, version, result)
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
         let mut first = None;
-        let mut bytes = 0;
-        for (key, version, result) in results {
+        for (key, path, version, result) in results {
             match result {
                 Ok((size, etag)) => {
-                    bytes += size;
-                    self.stored.insert(key, (version, Stored { size, etag }));
+                    let entry = Entry { version, stored: Stored { size, etag }, source: Some(path) };
+                    self.stored.insert(key, entry);
                 }
                 // Temporary files come and go while a program runs.
                 Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -89,7 +111,18 @@ impl Upload {
                 }
             }
         }
-        first.map_or(Ok(bytes), Err)
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Takes what is in `folder` now for stored: it was fetched from there.
+    pub fn adopt(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
+        let mut found = Vec::new();
+        self.collect(folder, folder, below, &mut found)?;
+        for (key, path, version) in found {
+            let stored = Stored { size: version.size, etag: String::new() };
+            self.stored.insert(key, Entry { version, stored, source: Some(path) });
+        }
+        Ok(())
     }
 
     /// Stores `bytes` under one key below the prefix.
@@ -97,19 +130,15 @@ impl Upload {
         let size = bytes.len() as u64;
         let etag = self.bucket.put(&format!("{}{key}", self.prefix), bytes).await?;
         let version = Version { size, modified: (0, 0), inode: 0 };
-        self.stored.insert(key.to_owned(), (version, Stored { size, etag }));
+        self.stored.insert(key.to_owned(), Entry { version, stored: Stored { size, etag }, source: None });
         Ok(())
     }
 
     /// Takes away what was stored from files that are no longer there: a checkpoint that the
     /// program replaced is not part of its results.
-    pub async fn prune(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
-        let gone: Vec<String> = self
-            .stored
-            .keys()
-            .filter(|k| k.strip_prefix(below).is_some_and(|rest| std::fs::symlink_metadata(folder.join(rest)).is_err()))
-            .cloned()
-            .collect();
+    pub async fn prune(&mut self) -> Result<(), Error> {
+        let is_gone = |e: &Entry| e.source.as_ref().is_some_and(|s| std::fs::symlink_metadata(s).is_err());
+        let gone: Vec<String> = self.stored.iter().filter(|(_, e)| is_gone(e)).map(|(k, _)| k.clone()).collect();
         for key in gone {
             self.bucket.delete(&format!("{}{key}", self.prefix)).await?;
             self.stored.remove(&key);
@@ -119,14 +148,14 @@ impl Upload {
 
     /// What is stored, with keys below the prefix.
     pub fn inventory(&self) -> Inventory {
-        self.stored.iter().map(|(k, (_, s))| (k.clone(), s.clone())).collect()
+        self.stored.iter().map(|(k, e)| (k.clone(), e.stored.clone())).collect()
     }
 
     /// Asks the store for what it has below the prefix, and compares.
     pub async fn verify(&self) -> Result<(), Error> {
         let there: BTreeMap<String, u64> =
             self.bucket.list(&self.prefix).await?.into_iter().map(|o| (o.key, o.size)).collect();
-        for (key, (_, stored)) in &self.stored {
+        for (key, Entry { stored, .. }) in &self.stored {
             let found = there.get(&format!("{}{key}", self.prefix));
             if found != Some(&stored.size) {
                 return Err(Error::Corrupt {
@@ -174,7 +203,7 @@ impl Upload {
                 continue;
             }
             let version = Version::of(&metadata);
-            if self.stored.get(&name).is_none_or(|(stored, _)| *stored != version) {
+            if self.stored.get(&name).is_none_or(|e| e.version != version) {
                 wanted.push((name, path, version));
             }
         }

@@ -1,0 +1,236 @@
+//! One attempt from ticket to end.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::sys::prctl;
+use trainyard_api::{
+    Code, Failure,
+    runner::{Exit, Purpose, RunnerEvent, Ticket, WorkOrder},
+};
+use trainyard_transfer::Http;
+
+use crate::{
+    Error,
+    error::failure,
+    layout::{Layout, remove_tree},
+    link::Link,
+    program::{self, Program},
+    reporter::Reporter,
+    salvage,
+    spool::Spool,
+    stage_in, stage_out::Output,
+    stop::Stop,
+};
+
+/// How long an earlier runner of the run may take to let go of its lock.
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Everything an attempt works with.
+pub(crate) struct Context {
+    pub(crate) order: WorkOrder,
+    pub(crate) layout: Layout,
+    pub(crate) http: Http,
+    pub(crate) link: Link,
+    pub(crate) node: std::path::PathBuf,
+}
+
+/// How an attempt came out.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) exit: Option<Exit>,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Works off the attempt whose ticket lies in `folder`.
+pub async fn run(folder: &Path) -> Result<(), Error> {
+    // A session of its own: what ends the server's terminal or session does not end this.
+    let _ = nix::unistd::setsid();
+    // Orphans of the program become children of this process, where they are found and ended.
+    if let Err(error) = prctl::set_child_subreaper(true) {
+        tracing::warn!(%error, "processes that leave the program's session may outlive it");
+    }
+    // The program runs under the same user: it must not be able to read keys out of this memory.
+    if let Err(error) = prctl::set_dumpable(false) {
+        tracing::warn!(%error, "the runner's memory is open to processes of its user");
+    }
+    let _lock = lock(folder).await?;
+    let ticket = take_ticket(folder)?;
+    let http = Http::default();
+    let node = std::path::PathBuf::from(&ticket.node);
+    let link = Link::new(ticket, &http)?;
+    let order = link.claim().await?;
+    tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
+    let context = Context { order, layout: Layout::new(folder), http, link, node };
+    let result = match context.order.purpose {
+        Purpose::Train => train(&context).await,
+        Purpose::Salvage => salvage::salvage(&context).await,
+    };
+    if let Err(error @ Error::Fenced(_)) = &result {
+        // Whoever took over needs the folder: leave it as it is.
+        tracing::warn!(%error, "leaving");
+        return result;
+    }
+    if let Err(error) = remove_tree(&context.layout.job) {
+        tracing::warn!(%error, "the run's files stay on the node");
+    }
+    result
+}
+
+async fn train(context: &Context) -> Result<(), Error> {
+    let Context { order, layout, link, .. } = context;
+    layout.make()?;
+    let _ = fs::remove_file(&layout.output);
+    File::create(&layout.output).map_err(|e| Error::file(&layout.output, e))?;
+    let spool = Spool::create(&layout.spool)?;
+    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool);
+    let outcome = match work(context, &reporter).await {
+        Ok(outcome) => outcome,
+        Err(error @ Error::Fenced(_)) => return Err(error),
+        Err(error) => Outcome { exit: None, failure: error.failure() },
+    };
+    reporter.finish(RunnerEvent::Finished { failure: outcome.failure }).await
+}
+
+/// Everything between the claim and the last report.
+async fn work(context: &Context, reporter: &Reporter) -> Result<Outcome, Error> {
+    let Context { order, layout, http, link, node } = context;
+    let mut stop = Stop::new(reporter).map_err(|e| Error::file(&layout.root, e))?;
+    if order.canceled {
+        return store_early(context, &Error::Canceled).await;
+    }
+    let staged = tokio::select! {
+        staged = stage_in::stage(order, layout, node, link, http) => staged,
+        reason = stop.reason(reporter) => Err(reason),
+    };
+    let staged = match staged {
+        Ok(staged) => staged,
+        Err(error @ Error::Fenced(_)) => return Err(error),
+        Err(error) => return store_early(context, &error).await,
+    };
+    let output = Output::new(order, layout, http, Some(staged.checkpoints))?;
+    let mut program = match program::start(order, layout, staged.environment.folder.as_deref()) {
+        Ok(program) => program,
+        Err(error) => return store_early(context, &error).await,
+    };
+    reporter.event(RunnerEvent::Started);
+    let keep_up = output.keep_up();
+    let (exit, mut why) = supervise(order, &mut program, &mut stop, reporter).await?;
+    // Background processes of the program end with it, as they did with the original's container.
+    program.tree.end(Duration::from_secs(order.grace)).await;
+    drop(program);
+    append(layout, exit);
+    reporter.event(RunnerEvent::Exited { exit });
+    let mut output = keep_up.stop().await?;
+    if let Err(error) = output.complete(order, Some(exit), why.as_ref()).await {
+        why.get_or_insert(failure(Code::StageOut, error.to_string()));
+    }
+    Ok(Outcome { exit: Some(exit), failure: why })
+}
+
+/// Waits for the program's end, and brings it about when there is a reason to.
+async fn supervise(
+    order: &WorkOrder,
+    program: &mut Program,
+    stop: &mut Stop,
+    reporter: &Reporter,
+) -> Result<(Exit, Option<Failure>), Error> {
+    let begun = Instant::now();
+    let limit = async {
+        if order.max_run_time == 0 {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(order.max_run_time)).await;
+    };
+    let why = tokio::select! {
+        exit = program.wait() => return Ok((exit?, None)),
+        reason = stop.reason(reporter) => match reason {
+            Error::Canceled => None,
+            fenced @ Error::Fenced(_) => {
+                // Another attempt may be starting: this one's program has to be gone at once.
+                program.tree.end(Duration::ZERO).await;
+                return Err(fenced);
+            }
+            other => other.failure(),
+        },
+        () = limit => Some(failure(
+            Code::TimeLimit,
+            format!("the program ran for {} s, which is as long as it may", begun.elapsed().as_secs()),
+        )),
+    };
+    let exit = end_gently(order, program).await?;
+    Ok((exit, why))
+}
+
+/// TERM to everything that the program started, a time of grace, KILL.
+async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Error> {
+    program.tree.signal(nix::sys::signal::Signal::SIGTERM);
+    let grace = Duration::from_secs(order.grace);
+    match tokio::time::timeout(grace, program.wait()).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            program.tree.signal(nix::sys::signal::Signal::SIGKILL);
+            program.wait().await
+        }
+    }
+}
+
+/// Stores the logs of an attempt whose program never ran.
+async fn store_early(context: &Context, error: &Error) -> Result<Outcome, Error> {
+    let why = error.failure();
+    if let Some(why) = &why {
+        write_log(&context.layout, &format!("{}\n", why.message));
+    }
+    let mut output = Output::new(&context.order, &context.layout, &context.http, None)?;
+    if let Err(error) = output.complete(&context.order, None, why.as_ref()).await {
+        tracing::warn!(%error, "the logs could not be stored");
+    }
+    Ok(Outcome { exit: None, failure: why })
+}
+
+fn append(layout: &Layout, exit: Exit) {
+    let text = match exit {
+        Exit::Code(code) => format!("Training process finished. Exit code: {code}\n"),
+        Exit::Signal(signal) => format!("Training process ended by signal {signal}.\n"),
+    };
+    write_log(layout, &text);
+}
+
+fn write_log(layout: &Layout, text: &str) {
+    let file = OpenOptions::new().append(true).create(true).open(&layout.output);
+    if let Err(error) = file.and_then(|mut f| f.write_all(text.as_bytes())) {
+        tracing::warn!(%error, "the run's log cannot be written");
+    }
+}
+
+/// Takes the run's lock and writes the process id into it.
+async fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join("runner.lock");
+    let failed = |e| Error::file(&path, e);
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+    }
+    file.set_len(0).map_err(failed)?;
+    file.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Reads the ticket and removes it: its token stays in memory only.
+fn take_ticket(folder: &Path) -> Result<Ticket, Error> {
+    let path = folder.join("ticket.json");
+    let text = fs::read(&path).map_err(|e| Error::file(&path, e))?;
+    fs::remove_file(&path).map_err(|e| Error::file(&path, e))?;
+    serde_json::from_slice(&text).map_err(|e| Error::file(&path, e.into()))
+}

@@ -1,0 +1,83 @@
+//! The environment of the program: what the original set, and what a program needs to run.
+//!
+//! An allow-list: the runner's own variables (tokens, keys, settings of the operator) stay out.
+
+use std::path::{Path, PathBuf};
+
+use trainyard_api::runner::WorkOrder;
+
+/// Variables of the runner that are passed on.
+const PASSED: [&str; 16] = [
+    "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PATH", "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy",
+];
+
+/// Folders as the program sees them.
+pub(crate) struct Places {
+    pub(crate) job: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) code: PathBuf,
+    pub(crate) results: PathBuf,
+    pub(crate) logs: PathBuf,
+    pub(crate) checkpoints: PathBuf,
+}
+
+/// The variables of a run, in order.
+pub(crate) fn variables(order: &WorkOrder, places: &Places, environment: Option<&Path>) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, value) in std::env::vars() {
+        // Settings of the package index are wanted by commands that install; one that carries a
+        // password is not.
+        let index = (name.starts_with("PIP_") || name.starts_with("UV_")) && !value.contains('@');
+        if PASSED.contains(&name.as_str()) || name.starts_with("LC_") || index {
+            all.push((name, value));
+        }
+    }
+    let mut set = |name: &str, value: String| {
+        all.retain(|(n, _)| n != name);
+        all.push((name.to_owned(), value));
+    };
+    let text = |p: &Path| p.display().to_string();
+    if let Some(folder) = environment {
+        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+        set("PATH", format!("{}:{path}", text(&folder.join("bin"))));
+        set("VIRTUAL_ENV", text(folder));
+    }
+    set("DATA_DIR", text(&places.data));
+    set("MODEL_DIR", text(&places.code));
+    set("RESULT_DIR", text(&places.results));
+    set("LOG_DIR", text(&places.logs));
+    set("JOB_STATE_DIR", text(&places.job));
+    set("CHECKPOINT_DIR", text(&places.checkpoints));
+    set("TRAINING_ID", order.run.to_string());
+    set("TRAINING_COMMAND", one_line(&order.command));
+    set("TRAINING_JOB", String::new());
+    set("LEARNER_ID", "1".to_owned());
+    set("NUM_LEARNERS", "1".to_owned());
+    set("LEARNER_NAME_PREFIX", format!("learner-{}", order.run.as_str().trim_start_matches("training-")));
+    set("GPU_COUNT", format!("{:.6}", order.allotment.gpus.len() as f64));
+    // Pretended GPUs must not hide the lack of real ones from a framework.
+    let visible = if order.allotment.pretended { String::new() } else { order.allotment.gpus.join(",") };
+    set("CUDA_VISIBLE_DEVICES", visible);
+    set("PYTHONPATH", text(&places.code));
+    // A program that prints is followed line by line.
+    set("PYTHONUNBUFFERED", "1".to_owned());
+    all
+}
+
+/// The command with its line breaks turned to spaces, as the original ran it.
+pub(crate) fn one_line(command: &str) -> String {
+    command.trim().replace(['\n', '\r'], " ")
+}
+
+/// What stands at the head of the log.
+pub(crate) fn head(order: &WorkOrder, places: &Places) -> String {
+    format!(
+        "Training with training/test data at:\n  DATA_DIR: {}\n  MODEL_DIR: {}\n  TRAINING_JOB: \n  TRAINING_COMMAND: {}\n\
+         Storing trained model at:\n  RESULT_DIR: {}\n",
+        places.data.display(),
+        places.code.display(),
+        one_line(&order.command),
+        places.results.display(),
+    )
+}

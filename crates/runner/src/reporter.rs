@@ -1,0 +1,209 @@
+//! Delivers events and log to the server: at least once, in order, as fast as the server takes
+//! them, and again after it was away. The server keeps each once.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+use trainyard_api::{
+    Time,
+    runner::{Ack, Reported, RunnerEvent},
+};
+
+use crate::{
+    Error,
+    link::{Link, LinkError, Pauses},
+    spool::Spool,
+    tail::Tail,
+};
+
+/// Log bytes of one request.
+const BATCH: u64 = 1024 * 1024;
+/// Pause after a delivery of log: lines gather meanwhile, and a busy program is not disturbed.
+const GATHER: Duration = Duration::from_millis(25);
+/// A sign of life when there is nothing to say; the answer tells whether a cancel came.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What the server told this runner to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Go on.
+    #[default]
+    Work,
+    /// Stop the program and store.
+    Cancel,
+    /// Leave: another attempt took over.
+    Leave(String),
+}
+
+struct Shared {
+    pending: Mutex<Vec<Reported>>,
+    wake: Notify,
+    /// Bytes of log that the server has.
+    delivered: AtomicU64,
+    told: watch::Sender<Told>,
+}
+
+/// Takes events and delivers them in the background.
+pub(crate) struct Reporter {
+    shared: Arc<Shared>,
+    spool: Mutex<(Spool, u64)>,
+    worker: JoinHandle<Result<(), Error>>,
+    finishing: watch::Sender<bool>,
+}
+
+impl Reporter {
+    /// Begins to deliver `log`, and the events that follow.
+    pub(crate) fn start(link: Link, log: PathBuf, spool: Spool) -> Self {
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            wake: Notify::new(),
+            delivered: AtomicU64::new(0),
+            told: watch::channel(Told::Work).0,
+        });
+        let (finishing, finish) = watch::channel(false);
+        let worker = Worker { link, log, shared: Arc::clone(&shared), finish };
+        let worker = tokio::spawn(worker.work());
+        Self { shared, spool: Mutex::new((spool, 0)), worker, finishing }
+    }
+
+    /// Notes that something happened; it is on disk when this returns, and delivered later.
+    pub(crate) fn event(&self, event: RunnerEvent) {
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        spool.1 += 1;
+        let flush = matches!(event, RunnerEvent::Exited { .. });
+        let reported = Reported { seq: spool.1, at: Time::now(), event };
+        if let Err(error) = spool.0.keep(&reported, flush) {
+            // The event still goes out; only a runner that dies now would forget it.
+            tracing::error!(%error, "the spool cannot be written");
+        }
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).push(reported);
+        self.shared.wake.notify_one();
+    }
+
+    /// Asks the server at once whether there is something to do.
+    pub(crate) fn ask(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    /// What the server said last, and what it will say.
+    pub(crate) fn told(&self) -> watch::Receiver<Told> {
+        self.shared.told.subscribe()
+    }
+
+    /// Delivers the rest of the log, then `last`, and ends.
+    pub(crate) async fn finish(self, last: RunnerEvent) -> Result<(), Error> {
+        self.event(last);
+        let _ = self.finishing.send(true);
+        match self.worker.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Fenced(format!("the reporter stopped: {error}"))),
+        }
+    }
+}
+
+struct Worker {
+    link: Link,
+    log: PathBuf,
+    shared: Arc<Shared>,
+    finish: watch::Receiver<bool>,
+}
+
+impl Worker {
+    async fn work(mut self) -> Result<(), Error> {
+        let result = self.deliver_all().await;
+        if let Err(error) = &result {
+            let _ = self.shared.told.send(Told::Leave(error.to_string()));
+        }
+        result
+    }
+
+    async fn deliver_all(&mut self) -> Result<(), Error> {
+        let mut tail = Tail::new(&self.log);
+        let mut pauses = Pauses::default();
+        let mut force = false;
+        loop {
+            match self.deliver(force).await {
+                Ok(()) => pauses = Pauses::default(),
+                Err(LinkError::Fenced(why)) => return Err(Error::Fenced(why)),
+                Err(LinkError::Away(why)) => {
+                    pauses.rest(&why).await?;
+                    continue;
+                }
+            }
+            if *self.finish.borrow() && self.is_idle() {
+                return Ok(());
+            }
+            force = tokio::select! {
+                () = tail.grown() => {
+                    // What is written next comes along; an event does not wait for it.
+                    let _ = tokio::time::timeout(GATHER, self.shared.wake.notified()).await;
+                    false
+                }
+                () = self.shared.wake.notified() => true,
+                _ = self.finish.changed() => false,
+                () = tokio::time::sleep(HEARTBEAT) => true,
+            };
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Delivers what there is: first the log up to now, then the events, so that nobody who sees
+    /// a run end misses its last words. `force` asks even with nothing to say.
+    async fn deliver(&self, force: bool) -> Result<(), LinkError> {
+        let events = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        while let Some((offset, bytes)) = self.next_bytes() {
+            let ack = self.link.log(offset, bytes).await?;
+            self.heed(ack);
+        }
+        if events.is_empty() && !force {
+            return Ok(());
+        }
+        let ack = self.link.events(&events).await?;
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.retain(|e| e.seq > ack.seq);
+        drop(pending);
+        self.heed(ack);
+        Ok(())
+    }
+
+    fn heed(&self, ack: Ack) {
+        self.shared.delivered.store(ack.log, Relaxed);
+        if ack.cancel {
+            self.shared.told.send_if_modified(|told| {
+                let news = *told == Told::Work;
+                if news {
+                    *told = Told::Cancel;
+                }
+                news
+            });
+        }
+    }
+
+    fn next_bytes(&self) -> Option<(u64, Vec<u8>)> {
+        let offset = self.shared.delivered.load(Relaxed);
+        let file = File::open(&self.log).ok()?;
+        let size = file.metadata().ok()?.len();
+        if size <= offset {
+            return None;
+        }
+        let mut bytes = vec![0; BATCH.min(size - offset) as usize];
+        let n = file.read_at(&mut bytes, offset).ok()?;
+        bytes.truncate(n);
+        (n > 0).then_some((offset, bytes))
+    }
+}

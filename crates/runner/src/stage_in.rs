@@ -1,0 +1,140 @@
+//! Makes everything ready: data, code and environment side by side.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use sha2::{Digest, Sha256};
+use trainyard_api::runner::WorkOrder;
+use trainyard_definition::{Limits, unpack};
+use trainyard_environment::{Environment, make};
+use trainyard_transfer::{Bucket, Cache, Http, Progress, Upload, stage_in};
+
+use crate::{Error, layout::Layout, link::Link};
+
+/// The folder of the bucket that all of its runs share.
+const CHECKPOINTS: &str = "_wml_checkpoints/";
+
+/// What a staged attempt has.
+pub(crate) struct Staged {
+    pub(crate) environment: Environment,
+    pub(crate) checkpoints: Upload,
+}
+
+/// Stages in. What it did is written to `load-data.log` and `load-model.log`.
+pub(crate) async fn stage(
+    order: &WorkOrder,
+    layout: &Layout,
+    node: &Path,
+    link: &Link,
+    http: &Http,
+) -> Result<Staged, Error> {
+    let (data, code, environment, checkpoints) = tokio::try_join!(
+        fetch_data(order, layout, node, http),
+        fetch_code(order, layout, node, link),
+        make_environment(order, node),
+        fetch_checkpoints(order, layout, http),
+    )?;
+    let (environment, lines) = environment;
+    write(&layout.logs.join("load-data.log"), &data)?;
+    write(&layout.logs.join("load-model.log"), &format!("{code}{lines}"))?;
+    Ok(Staged { environment, checkpoints })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(|e| Error::file(path, e))
+}
+
+async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http) -> Result<String, Error> {
+    let started = Instant::now();
+    let bucket = Bucket::new(http, &order.data.connection, &order.data.bucket).map_err(Error::StageIn)?;
+    let cache = Cache::open(&node.join("cache")).map_err(Error::StageIn)?;
+    let staged = stage_in(&bucket, "", Some(&cache), &layout.data, &Progress::default()).await.map_err(Error::StageIn)?;
+    Ok(format!(
+        "bucket {}: {} files, {} bytes in {:.3} s; over the network: {} files, {} bytes; connections taken up again: {}\n",
+        order.data.bucket,
+        staged.files,
+        staged.bytes,
+        started.elapsed().as_secs_f64(),
+        staged.fetched_files,
+        staged.fetched_bytes,
+        staged.resumed,
+    ))
+}
+
+async fn fetch_checkpoints(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Upload, Error> {
+    let bucket = Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageIn)?;
+    let progress = Progress::default();
+    stage_in(&bucket, CHECKPOINTS, None, &layout.checkpoints, &progress).await.map_err(Error::StageIn)?;
+    let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
+    upload.adopt(&layout.checkpoints, "").map_err(Error::StageIn)?;
+    Ok(upload)
+}
+
+async fn make_environment(order: &WorkOrder, node: &Path) -> Result<(Environment, String), Error> {
+    let started = Instant::now();
+    let mut lines = String::new();
+    let root = node.join("environments");
+    let environment = make(&root, &order.environment, |line| {
+        lines.push_str(&line);
+        lines.push('\n');
+    })
+    .await
+    .map_err(Error::Environment)?;
+    let how = if environment.built { "made" } else { "ready" };
+    let seconds = started.elapsed().as_secs_f64();
+    lines.push_str(&format!("environment {}: {how} in {seconds:.3} s\n", order.environment.label));
+    Ok((environment, lines))
+}
+
+async fn fetch_code(order: &WorkOrder, layout: &Layout, node: &Path, link: &Link) -> Result<String, Error> {
+    let zip = fetch_zip(order, node, link).await?;
+    let target = layout.code.clone();
+    // The server enforced its limits when the zip came; here they only have to be no narrower.
+    let limits = Limits { zip_bytes: u64::MAX, unpacked_bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX };
+    let unpacked = tokio::task::spawn_blocking(move || unpack(&zip, &target, &limits)).await;
+    let summary = match unpacked {
+        Ok(result) => result.map_err(Error::Definition)?,
+        Err(e) => return Err(Error::file(&layout.code, std::io::Error::other(e))),
+    };
+    Ok(format!("definition {}: {} files, {} bytes\n", order.definition.sha256, summary.files, summary.bytes))
+}
+
+/// The zip from the node's cache, or from the server.
+async fn fetch_zip(order: &WorkOrder, node: &Path, link: &Link) -> Result<PathBuf, Error> {
+    let folder = node.join("definitions");
+    let path = folder.join(format!("{}.zip", order.definition.sha256));
+    if fs::metadata(&path).is_ok_and(|m| m.len() == order.definition.size) {
+        return Ok(path);
+    }
+    fs::create_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
+    let part = folder.join(format!("{}.{}.part", order.definition.sha256, order.run));
+    let failed = |e| Error::file(&part, e);
+    let mut file = File::create(&part).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut response = link.definition().await?;
+    loop {
+        match response.chunk().await {
+            Ok(Some(bytes)) => {
+                hash.update(&bytes);
+                file.write_all(&bytes).map_err(failed)?;
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the definition broke off; fetching it again");
+                hash = Sha256::new();
+                file = File::create(&part).map_err(failed)?;
+                response = link.definition().await?;
+            }
+        }
+    }
+    if hex::encode(hash.finalize()) != order.definition.sha256 {
+        let _ = fs::remove_file(&part);
+        return Err(Error::WrongDefinition);
+    }
+    fs::rename(&part, &path).map_err(failed)?;
+    Ok(path)
+}

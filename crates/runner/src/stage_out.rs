@@ -1,0 +1,122 @@
+//! Stores results and logs: now and then while the program runs, and completely after it.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::{task::JoinHandle, sync::watch};
+use trainyard_api::{
+    Failure,
+    runner::{Exit, WorkOrder},
+};
+use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload};
+
+use crate::{Error, layout::Layout};
+
+/// Time between two uploads while the program runs, at least. A pass that takes long is followed
+/// by a pause ten times as long, so that uploading never takes more than a tenth of the time.
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_FACTOR: u32 = 10;
+/// The folder of the first learner's logs.
+const LEARNER: &str = "learner-1/";
+/// What is written last: whoever sees it sees everything.
+const MARKER: &str = "learner-1/.log-copy-complete";
+
+/// The marker's content.
+#[derive(Serialize)]
+struct Marker<'a> {
+    run: &'a str,
+    attempt: u32,
+    exit: Option<Exit>,
+    failure: Option<&'a Failure>,
+    files: Inventory,
+}
+
+/// The results of a run on their way.
+pub(crate) struct Output {
+    results: Upload,
+    checkpoints: Upload,
+    layout: Layout,
+}
+
+impl Output {
+    pub(crate) fn new(
+        order: &WorkOrder,
+        layout: &Layout,
+        http: &Http,
+        checkpoints: Option<Upload>,
+    ) -> Result<Self, Error> {
+        let bucket = || Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut);
+        let results = Upload::new(bucket()?, format!("{}/", order.run));
+        let checkpoints = match checkpoints {
+            Some(upload) => upload,
+            None => Upload::new(bucket()?, "_wml_checkpoints/".to_owned()),
+        };
+        Ok(Self { results, checkpoints, layout: layout.clone() })
+    }
+
+    /// Stores what is new.
+    async fn pass(&mut self) -> Result<(), TransferError> {
+        let results = self.results.sync(&self.layout.results, "").await;
+        let logs = self.results.sync(&self.layout.logs, LEARNER).await;
+        let output = self.results.sync_file(&self.layout.output, &format!("{LEARNER}training-log.txt")).await;
+        let checkpoints = self.checkpoints.sync(&self.layout.checkpoints, "").await;
+        results.and(logs).and(output).and(checkpoints)
+    }
+
+    /// Stores what is new again and again, until told to stop; gives itself back then.
+    pub(crate) fn keep_up(mut self) -> KeepUp {
+        let (stop, mut stopped) = watch::channel(());
+        let task = tokio::spawn(async move {
+            let mut pause = PAUSE;
+            loop {
+                tokio::select! {
+                    _ = stopped.changed() => return self,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                let begun = Instant::now();
+                if let Err(error) = self.pass().await {
+                    // The last pass is the one that has to succeed.
+                    tracing::warn!(%error, "results could not be stored while the program runs");
+                }
+                pause = PAUSE.max(begun.elapsed() * PAUSE_FACTOR);
+            }
+        });
+        KeepUp { task, stop }
+    }
+
+    /// Stores everything there is, verifies it, and writes the marker.
+    pub(crate) async fn complete(
+        &mut self,
+        order: &WorkOrder,
+        exit: Option<Exit>,
+        failure: Option<&Failure>,
+    ) -> Result<(), Error> {
+        self.pass().await.map_err(Error::StageOut)?;
+        self.results.prune().await.map_err(Error::StageOut)?;
+        self.results.verify().await.map_err(Error::StageOut)?;
+        let marker = Marker {
+            run: order.run.as_str(),
+            attempt: order.attempt,
+            exit,
+            failure,
+            files: self.results.inventory(),
+        };
+        let text = serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;
+        self.results.put(MARKER, Bytes::from(text)).await.map_err(Error::StageOut)
+    }
+}
+
+/// Uploads in the background.
+pub(crate) struct KeepUp {
+    task: JoinHandle<Output>,
+    stop: watch::Sender<()>,
+}
+
+impl KeepUp {
+    /// Stops after the pass under way.
+    pub(crate) async fn stop(self) -> Result<Output, Error> {
+        drop(self.stop);
+        self.task.await.map_err(|e| Error::file(std::path::Path::new("upload"), std::io::Error::other(e)))
+    }
+}

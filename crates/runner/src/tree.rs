@@ -1,0 +1,167 @@
+//! Everything that the program started, and its end.
+//!
+//! Three nets, each for what slips through the one before: a cgroup where the machine grants one;
+//! the children of this process, which is a sub-reaper, so that whoever loses its parent becomes
+//! its child, `setsid` or not; and, after a runner died, the run's id in the environment of
+//! processes.
+
+use std::{collections::HashSet, fs, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getpid},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::cgroup::Cgroup;
+
+/// First and longest pause between looks at whether all are gone.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// Processes in uninterruptible sleep cannot be killed; after this they are left to the kernel.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// The processes of one program.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    cgroup: Option<Cgroup>,
+}
+
+impl Tree {
+    pub(crate) fn new(cgroup: Option<Cgroup>) -> Self {
+        Self { cgroup }
+    }
+
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Processes that run; zombies are reaped on the way.
+    pub(crate) fn members(&self) -> HashSet<i32> {
+        let mut members = descendants();
+        if let Some(cgroup) = &self.cgroup {
+            members.extend(cgroup.members());
+        }
+        members.retain(|pid| !is_zombie(*pid));
+        members
+    }
+
+    /// Sends a signal to all.
+    pub(crate) fn signal(&self, signal: Signal) {
+        for pid in self.members() {
+            // One that has ended meanwhile is what we want.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Asks all to end, waits for at most `grace`, and ends those that are left.
+    pub(crate) async fn end(&self, grace: Duration) {
+        if self.members().is_empty() {
+            return;
+        }
+        self.signal(Signal::SIGTERM);
+        if self.wait_empty(grace).await {
+            return;
+        }
+        let deadline = Instant::now() + KILL_WAIT;
+        while Instant::now() < deadline {
+            if let Some(cgroup) = &self.cgroup {
+                cgroup.kill();
+            }
+            self.signal(Signal::SIGKILL);
+            if self.wait_empty(LONGEST_LOOK).await {
+                return;
+            }
+        }
+        tracing::error!(left = ?self.members(), "processes of the program cannot be ended");
+    }
+
+    async fn wait_empty(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut look = FIRST_LOOK;
+        loop {
+            reap_orphans();
+            if self.members().is_empty() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(look.min(deadline - Instant::now())).await;
+            look = (look * 2).min(LONGEST_LOOK);
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove();
+        }
+    }
+}
+
+/// Children of a process, from `/proc`.
+fn children(pid: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return found };
+    for thread in threads.flatten() {
+        let text = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        found.extend(text.split_whitespace().filter_map(|p| p.parse::<i32>().ok()));
+    }
+    found
+}
+
+fn descendants() -> HashSet<i32> {
+    let mut found = HashSet::new();
+    let mut open = vec![getpid().as_raw()];
+    while let Some(pid) = open.pop() {
+        for child in children(pid) {
+            if found.insert(child) {
+                open.push(child);
+            }
+        }
+    }
+    found
+}
+
+fn is_zombie(pid: i32) -> bool {
+    // The name may hold spaces and brackets: the state follows the last bracket.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    match stat.rsplit_once(") ") {
+        Some((_, rest)) => rest.starts_with('Z') || rest.starts_with('X'),
+        None => true,
+    }
+}
+
+/// Reaps zombies that became our children because their parent ended. The program itself is
+/// waited for elsewhere and is never among them: this runs only once it has been.
+pub(crate) fn reap_orphans() {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            return;
+        }
+    }
+}
+
+/// Ends processes that carry the run's id in their environment: what an earlier runner of this
+/// run left when it was killed.
+pub(crate) fn kill_by_environment(run: &str) {
+    let marker = format!("TRAINING_ID={run}");
+    for _ in 0..5 {
+        let mut found = false;
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            if pid != getpid().as_raw() && environment.split(|b| *b == 0).any(|v| v == marker.as_bytes()) {
+                found = true;
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        // Another look: a process may have forked while we looked.
+        if !found {
+            return;
+        }
+    }
+}
