@@ -147,7 +147,7 @@ pub(crate) fn walk(
         let said = file.size();
         let left = limits.unpacked_bytes.saturating_sub(summary.bytes);
         let is_link = file.is_symlink();
-        let mut entry = Entry { file: &mut file, name: &name, is_link, read: 0, limit: left.min(said), over: false };
+        let mut entry = Entry { file: &mut file, name: &name, read: 0, limit: left.min(said), over: false };
         let result = if is_link {
             // A link's content is where it leads.
             let mut target = String::new();
@@ -183,7 +183,6 @@ pub(crate) fn walk(
 pub(crate) struct Entry<'e, 'a> {
     pub(crate) file: &'e mut ZipFile<'a, BufReader<File>>,
     pub(crate) name: &'e str,
-    pub(crate) is_link: bool,
     read: u64,
     limit: u64,
     over: bool,

@@ -40,13 +40,6 @@ pub(crate) struct Context {
     pub(crate) node: std::path::PathBuf,
 }
 
-/// How an attempt came out.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) exit: Option<Exit>,
-    pub(crate) failure: Option<Failure>,
-}
-
 /// Works off the attempt whose ticket lies in `folder`.
 pub async fn run(folder: &Path) -> Result<(), Error> {
     // A session of its own: what ends the server's terminal or session does not end this.
@@ -83,22 +76,23 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
 }
 
 async fn train(context: &Context) -> Result<(), Error> {
-    let Context { order, layout, link, .. } = context;
+    let Context { layout, link, .. } = context;
     layout.make()?;
     let _ = fs::remove_file(&layout.output);
     File::create(&layout.output).map_err(|e| Error::file(&layout.output, e))?;
     let spool = Spool::create(&layout.spool)?;
     let reporter = Reporter::start(link.clone(), layout.output.clone(), spool);
-    let outcome = match work(context, &reporter).await {
-        Ok(outcome) => outcome,
+    let failure = match work(context, &reporter).await {
+        Ok(failure) => failure,
         Err(error @ Error::Fenced(_)) => return Err(error),
-        Err(error) => Outcome { exit: None, failure: error.failure() },
+        Err(error) => error.failure(),
     };
-    reporter.finish(RunnerEvent::Finished { failure: outcome.failure }).await
+    reporter.finish(RunnerEvent::Finished { failure }).await
 }
 
-/// Everything between the claim and the last report.
-async fn work(context: &Context, reporter: &Reporter) -> Result<Outcome, Error> {
+/// Everything between the claim and the last report; returns why the attempt failed, unless the
+/// program's own exit says it.
+async fn work(context: &Context, reporter: &Reporter) -> Result<Option<Failure>, Error> {
     let Context { order, layout, http, link, node } = context;
     let mut stop = Stop::new(reporter).map_err(|e| Error::file(&layout.root, e))?;
     if order.canceled {
@@ -130,7 +124,7 @@ async fn work(context: &Context, reporter: &Reporter) -> Result<Outcome, Error> 
     if let Err(error) = output.complete(order, Some(exit), why.as_ref()).await {
         why.get_or_insert(failure(Code::StageOut, error.to_string()));
     }
-    Ok(Outcome { exit: Some(exit), failure: why })
+    Ok(why)
 }
 
 /// Waits for the program's end, and brings it about when there is a reason to.
@@ -181,7 +175,7 @@ async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Er
 }
 
 /// Stores the logs of an attempt whose program never ran.
-async fn store_early(context: &Context, error: &Error) -> Result<Outcome, Error> {
+async fn store_early(context: &Context, error: &Error) -> Result<Option<Failure>, Error> {
     let why = error.failure();
     if let Some(why) = &why {
         write_log(&context.layout, &format!("{}\n", why.message));
@@ -190,7 +184,7 @@ async fn store_early(context: &Context, error: &Error) -> Result<Outcome, Error>
     if let Err(error) = output.complete(&context.order, None, why.as_ref()).await {
         tracing::warn!(%error, "the logs could not be stored");
     }
-    Ok(Outcome { exit: None, failure: why })
+    Ok(why)
 }
 
 fn append(layout: &Layout, exit: Exit) {

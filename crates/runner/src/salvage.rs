@@ -20,7 +20,7 @@ use crate::{
 
 /// Works off a salvage.
 pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
-    let Context { order, layout, http, link, .. } = context;
+    let Context { order, layout, link, .. } = context;
     if let Some(cgroup) = Cgroup::find(order.run.as_str()) {
         cgroup.kill();
         Tree::new(Some(cgroup)).end(Duration::ZERO).await;
@@ -35,7 +35,6 @@ pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     let stored = store(context, exit).await.err();
     let failure: Option<Failure> =
         stored.map(|e| failure(Code::StageOut, format!("what it left could not be stored: {e}")));
-    let _ = http;
     reporter.finish(RunnerEvent::Finished { failure }).await
 }
 

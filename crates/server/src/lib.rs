@@ -1,1 +1,24 @@
-//! x
+//! The server: it accepts runs, remembers them, has them placed, and tells how they stand.
+//!
+//! Every change of a run goes through the [`conductor`](self): journaled first, acted on after.
+//! Data and results never pass here; runners speak to the object store themselves.
+
+mod access;
+mod archive;
+mod auth;
+mod conductor;
+mod config;
+mod data_folder;
+mod logs;
+mod problem;
+mod recovery;
+mod render;
+mod retention;
+mod routes;
+mod serve;
+mod state;
+mod watch;
+
+pub use config::{Config, ConfigError, LocalConfig, S3Config};
+pub use data_folder::{Address, DataFolder, S3Keys};
+pub use serve::{StartError, add_user, serve};

@@ -24,6 +24,7 @@ pub use models::ModelRecord;
 pub use runs::{Applied, Record};
 pub use seal::Sealer;
 pub use spec::Spec;
+pub use trainyard_sqlite::Error as DatabaseError;
 pub use tokens::{Caller, hash_token};
 
 /// The server's memory. Clones share it.

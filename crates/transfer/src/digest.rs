@@ -47,7 +47,7 @@ impl Expected {
 
 /// Fed with the bytes of one stretch, in order.
 pub(crate) enum Running {
-    Crc(Box<Crc>, CrcAlgorithm, u64),
+    Crc(Box<Crc>, u64),
     Md5(Box<Md5>, String),
     Length,
 }
@@ -55,7 +55,7 @@ pub(crate) enum Running {
 impl Running {
     pub(crate) fn new(expected: &Expected) -> Self {
         match expected {
-            Expected::Crc(algorithm, value) => Self::Crc(Box::new(Crc::new(*algorithm)), *algorithm, *value),
+            Expected::Crc(algorithm, value) => Self::Crc(Box::new(Crc::new(*algorithm)), *value),
             Expected::Md5(value) => Self::Md5(Box::new(Md5::new()), value.clone()),
             Expected::Length => Self::Length,
         }
@@ -72,7 +72,7 @@ impl Running {
     /// Compares, for a stretch that is the whole object.
     pub(crate) fn check(self, what: &str) -> Result<(), Error> {
         match self {
-            Self::Crc(crc, _, expected) => compare(what, &format!("checksum {expected:x}"), &format!("checksum {:x}", crc.finalize())),
+            Self::Crc(crc, expected) => compare(what, &format!("checksum {expected:x}"), &format!("checksum {:x}", crc.finalize())),
             Self::Md5(md5, expected) => {
                 compare(what, &format!("MD5 {expected}"), &format!("MD5 {}", hex::encode(md5.finalize())))
             }

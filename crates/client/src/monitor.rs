@@ -1,0 +1,138 @@
+//! The monitor of a run, taken up again where it broke off.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{
+        Error as WsError, Message,
+        client::IntoClientRequest,
+        http::{HeaderValue, StatusCode},
+        protocol::frame::coding::CloseCode,
+    },
+};
+use trainyard_api::{Code, Frame, Problem};
+
+use crate::{Client, Failed};
+
+/// Where a monitor begins, and whether it goes on.
+#[derive(Clone, Debug, Default)]
+pub struct MonitorOptions {
+    /// Start this many lines back.
+    pub last: Option<usize>,
+    /// Start at what arrived at this time or later, in milliseconds since 1970.
+    pub since: Option<i64>,
+    /// Close after what is there.
+    pub no_follow: bool,
+}
+
+/// First and longest pause before a broken monitor is taken up again.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Frames of one run.
+pub struct Monitor {
+    client: Client,
+    run: String,
+    options: MonitorOptions,
+    /// Bytes of log that have come.
+    offset: Option<u64>,
+    socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
+}
+
+impl Client {
+    /// Opens the monitor of a run.
+    pub async fn monitor(&self, run: &str, options: MonitorOptions) -> Result<Monitor, Failed> {
+        let mut monitor =
+            Monitor { client: self.clone(), run: run.to_owned(), options, offset: None, socket: None };
+        monitor.connect().await?;
+        Ok(monitor)
+    }
+}
+
+impl Monitor {
+    async fn connect(&mut self) -> Result<(), Failed> {
+        let mut url = self.client.base.clone();
+        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+        let bad = || Problem::new(Code::Configuration, "the server's address cannot be used for a monitor");
+        url.set_scheme(scheme).map_err(|()| bad())?;
+        url.set_path(&format!("{}/v3/models/{}/monitor", url.path().trim_end_matches('/'), self.run));
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(offset) = self.offset {
+                query.append_pair("offset", &offset.to_string());
+            } else if let Some(ms) = self.options.since {
+                query.append_pair("since", &ms.to_string());
+            } else if let Some(lines) = self.options.last {
+                query.append_pair("last", &lines.to_string());
+            }
+            query.append_pair("follow", if self.options.no_follow { "false" } else { "true" });
+        }
+        let mut request = url.as_str().into_client_request().map_err(|_| bad())?;
+        let header = HeaderValue::from_str(&self.client.auth.header()).map_err(|_| bad())?;
+        request.headers_mut().insert("authorization", header);
+        match connect_async(request).await {
+            Ok((socket, _)) => {
+                self.socket = Some(socket);
+                Ok(())
+            }
+            Err(WsError::Http(response)) => {
+                let code = match response.status() {
+                    StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+                    StatusCode::NOT_FOUND => Code::NotFound,
+                    _ => Code::Internal,
+                };
+                let message = match code {
+                    Code::Unauthenticated => "the token is not known".to_owned(),
+                    Code::NotFound => format!("there is no training run `{}`", self.run),
+                    _ => format!("the server answered {}", response.status()),
+                };
+                Err(Problem::new(code, message).into())
+            }
+            Err(error) => {
+                let message = format!("{} does not answer: {error}", self.client.url());
+                Err(Problem::new(Code::ServerUnreachable, message).into())
+            }
+        }
+    }
+
+    /// The next frame; `None` when the run is over and everything has come. A connection that
+    /// breaks, or a server that restarts, is waited for.
+    pub async fn next(&mut self) -> Result<Option<Frame>, Failed> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Some(socket) = &mut self.socket else {
+                match self.connect().await {
+                    Ok(()) => {}
+                    Err(error) if error.code() == Code::ServerUnreachable => {
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                    Err(error) => return Err(error),
+                }
+                continue;
+            };
+            match socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    let Ok(frame) = serde_json::from_str::<Frame>(&text) else { continue };
+                    self.offset = frame.status.offset.or(self.offset);
+                    return Ok(Some(frame));
+                }
+                Some(Ok(Message::Close(Some(close)))) if close.code == CloseCode::Normal => {
+                    let _ = socket.close(None).await;
+                    return Ok(None);
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => {
+                    self.socket = None;
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                }
+                Some(Ok(Message::Ping(_))) => {
+                    let _ = socket.flush().await;
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+}

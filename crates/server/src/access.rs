@@ -1,0 +1,64 @@
+//! Asks the object store, at submit, whether the buckets are there and the keys are right.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+use trainyard_api::{Code, Connection, Problem};
+use trainyard_transfer::{Bucket, Http};
+
+/// How long a good answer is believed: thousands of runs of one user do not ask thousands of times.
+const BELIEVED: Duration = Duration::from_secs(30);
+/// Longest wait for an answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+type Key = [u8; 32];
+
+/// Good answers of late.
+#[derive(Default)]
+pub(crate) struct Access {
+    good: Mutex<HashMap<Key, Instant>>,
+}
+
+impl Access {
+    /// Refuses a bucket that cannot be used; `role` is `data` or `results`.
+    pub(crate) async fn check(
+        &self,
+        http: &Http,
+        role: &str,
+        connection: &Connection,
+        bucket: &str,
+    ) -> Result<(), Problem> {
+        let key = key(connection, bucket);
+        if self.good.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(|t| t.elapsed() < BELIEVED) {
+            return Ok(());
+        }
+        let named = |p: Problem| Problem { message: format!("the {role} bucket: {}", p.message), ..p };
+        let target = Bucket::new(http, connection, bucket).map_err(|e| named(e.problem()))?;
+        match tokio::time::timeout(ANSWER, target.check()).await {
+            Ok(result) => result.map_err(|e| named(e.problem()))?,
+            Err(_) => {
+                let message = format!("the {role} bucket: {} did not answer within 10 s", target.endpoint());
+                return Err(Problem::new(Code::StoreEndpoint, message));
+            }
+        }
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        good.retain(|_, t| t.elapsed() < BELIEVED);
+        good.insert(key, Instant::now());
+        Ok(())
+    }
+}
+
+fn key(connection: &Connection, bucket: &str) -> Key {
+    let mut hash = Sha256::new();
+    for text in
+        [&connection.endpoint_url, &connection.access_key_id, connection.secret_access_key.expose(), bucket]
+    {
+        hash.update(text.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,191 @@
+//! The server's configuration: a TOML file, every key with its default.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+use trainyard_definition::Limits;
+use trainyard_engine::Computes;
+use trainyard_environment::Catalogue;
+
+/// All settings. See `docs/operations.md` for a page about each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Address of the API. Loopback unless told otherwise.
+    pub listen: SocketAddr,
+    /// URL under which others reach the API, when it is not the address itself.
+    pub public_url: Option<String>,
+    /// Days that a run's record stays after its end; 0: for ever.
+    pub keep_days: u32,
+    /// Longest time that a program may run, in seconds; 0: no limit. A manifest may ask for less.
+    pub max_run_time: u64,
+    /// Seconds between TERM and KILL when a program is stopped.
+    pub grace: u64,
+    /// Limits on definition zips.
+    pub definition: Limits,
+    /// The embedded object store.
+    pub s3: S3Config,
+    /// The local engine.
+    pub local: LocalConfig,
+    /// Compute configurations, beside and instead of the built-in ones.
+    pub compute: BTreeMap<String, ComputeConfig>,
+    /// Framework environments.
+    pub environments: EnvironmentsConfig,
+}
+
+/// `[s3]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Config {
+    /// Whether the embedded store runs.
+    pub enabled: bool,
+    /// Its address.
+    pub listen: SocketAddr,
+}
+
+/// `[local]`: what this machine gives to runs. What is absent is found out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalConfig {
+    /// CPU cores.
+    pub cpus: Option<f64>,
+    /// Memory, such as `24GiB`.
+    pub memory: Option<String>,
+    /// Ids of GPUs to use.
+    pub gpus: Option<Vec<String>>,
+    /// Number of GPUs to pretend, on a machine without any.
+    pub pretend_gpus: Option<u32>,
+    /// Folder of caches, environments and running attempts; `node` in the data folder when absent.
+    pub node: Option<PathBuf>,
+}
+
+/// `[compute.NAME]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeConfig {
+    /// CPU cores.
+    pub cpus: f64,
+    /// Memory, such as `24GiB`.
+    pub memory: String,
+    /// GPUs.
+    #[serde(default)]
+    pub gpus: u32,
+}
+
+/// `[environments]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvironmentsConfig {
+    /// A catalogue file in place of the built-in one.
+    pub catalogue: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: default_data(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
+            public_url: None,
+            keep_days: 7,
+            max_run_time: 0,
+            grace: 30,
+            definition: Limits::default(),
+            s3: S3Config::default(),
+            local: LocalConfig::default(),
+            compute: BTreeMap::new(),
+            environments: EnvironmentsConfig::default(),
+        }
+    }
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        Self { enabled: true, listen: SocketAddr::from(([127, 0, 0, 1], 8471)) }
+    }
+}
+
+fn default_data() -> PathBuf {
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/var/lib"), |h| PathBuf::from(h).join(".local/share"));
+    base.unwrap_or_else(home).join("trainyard")
+}
+
+/// The configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Reads a configuration; `name` is the file's, for messages.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|e| ConfigError(format!("{name}: {e}")))?;
+        config.computes()?;
+        if let Some(memory) = &config.local.memory {
+            parse_bytes(memory)?;
+        }
+        Ok(config)
+    }
+
+    /// The compute catalogue that results.
+    pub(crate) fn computes(&self) -> Result<Computes, ConfigError> {
+        let mut computes = Computes::default();
+        for (name, c) in &self.compute {
+            let memory = parse_bytes(&c.memory)?;
+            computes.set(name, trainyard_api::runner::Demand { cpus: c.cpus, memory, gpus: c.gpus });
+        }
+        Ok(computes)
+    }
+
+    /// The framework catalogue.
+    pub(crate) fn catalogue(&self) -> Result<Catalogue, ConfigError> {
+        let Some(path) = &self.environments.catalogue else { return Ok(Catalogue::built_in()) };
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+        Catalogue::parse(&text).map_err(|e| ConfigError(format!("{}: {e}", path.display())))
+    }
+
+    /// Folder of the local engine.
+    pub(crate) fn node(&self) -> PathBuf {
+        self.local.node.clone().unwrap_or_else(|| self.data.join("node"))
+    }
+}
+
+/// Bytes of `24GiB`, `500 MB` or `1073741824`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, ConfigError> {
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let bad = || ConfigError(format!("`{text}` is not a size: write a whole number with MB, MiB, GB or GiB"));
+    let number: u64 = trimmed[..digits].parse().map_err(|_| bad())?;
+    let factor: u64 = match trimmed[digits..].trim().to_lowercase().as_str() {
+        "" | "b" => 1,
+        "mb" => 1_000_000,
+        "mib" => 1 << 20,
+        "gb" => 1_000_000_000,
+        "gib" => 1 << 30,
+        "tb" => 1_000_000_000_000,
+        "tib" => 1 << 40,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(factor).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_exact_and_unknown_units_are_refused() {
+        assert_eq!(parse_bytes("24GiB").unwrap(), 24 << 30);
+        assert_eq!(parse_bytes("1 GB").unwrap(), 1_000_000_000);
+        for bad in ["8G", "1.5GB", "", "GiB"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_their_line() {
+        let error = Config::parse("t.toml", "grace = 5\n[s3]\nlisten_on = 'x'\n").unwrap_err();
+        assert!(error.0.contains("line 3") && error.0.contains("listen_on"), "{error}");
+    }
+}

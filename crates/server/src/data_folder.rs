@@ -1,0 +1,168 @@
+//! The data folder: what lies where, and the keys that are made at the first start.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use trainyard_api::{Secret, random_token};
+use trainyard_store::Sealer;
+
+/// Paths of a data folder, which is there and is locked by this process.
+#[derive(Debug)]
+pub struct DataFolder {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// Where a running server is found. Written into the data folder; holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// URL of the API.
+    pub url: String,
+    /// URL of the embedded object store.
+    pub s3_url: Option<String>,
+    /// Process id.
+    pub pid: u32,
+}
+
+/// Keys of the embedded object store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct S3Keys {
+    /// The public half.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: Secret,
+}
+
+impl DataFolder {
+    /// Opens or makes the folder. One server at a time may have it.
+    pub fn open(root: &Path) -> std::io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join("server.lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(std::io::Error::other("another server uses this data folder"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        for folder in ["definitions", "logs", "models", "tmp"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        // Uploads that were under way when the last server stopped.
+        for entry in fs::read_dir(root.join("tmp"))?.flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("trainyard.db")
+    }
+
+    /// Logs of runs.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Half-made files.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The zip of a definition, by its SHA-256.
+    pub fn definition(&self, sha256: &str) -> PathBuf {
+        self.root.join("definitions").join(format!("{sha256}.zip"))
+    }
+
+    /// The archive of a stored model.
+    pub fn model(&self, id: trainyard_api::Uuid) -> PathBuf {
+        self.root.join("models").join(format!("{id}.tar.gz"))
+    }
+
+    /// The embedded object store.
+    pub fn s3(&self) -> PathBuf {
+        self.root.join("s3")
+    }
+
+    /// The key that secrets are sealed with; made at the first start.
+    pub fn sealer(&self) -> std::io::Result<Sealer> {
+        let path = self.root.join("secret.key");
+        let key: Vec<u8> = match fs::read(&path) {
+            Ok(key) => key,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let key = Sealer::random_key().to_vec();
+                write_private(&path, &key)?;
+                key
+            }
+            Err(e) => return Err(e),
+        };
+        let key = key.try_into().map_err(|_| std::io::Error::other("secret.key does not have 32 bytes"))?;
+        Ok(Sealer::new(&key))
+    }
+
+    /// The administrator's token; made at the first start.
+    pub fn admin_token(&self) -> std::io::Result<Secret> {
+        let path = Self::admin_token_path(&self.root);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Secret::new(text.trim())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let token = random_token("ty_");
+                write_private(&path, format!("{token}\n").as_bytes())?;
+                Ok(Secret::new(token))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Where the administrator's token lies.
+    pub fn admin_token_path(root: &Path) -> PathBuf {
+        root.join("admin-token")
+    }
+
+    /// Keys of the embedded store; made at the first start.
+    pub fn s3_keys(&self) -> std::io::Result<S3Keys> {
+        let path = Self::s3_keys_path(&self.root);
+        match fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text)?),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let keys = S3Keys {
+                    access_key_id: random_token("TY").chars().take(20).collect(),
+                    secret_access_key: Secret::new(random_token("")),
+                };
+                write_private(&path, &serde_json::to_vec_pretty(&keys)?)?;
+                Ok(keys)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Where the keys of the embedded store lie.
+    pub fn s3_keys_path(root: &Path) -> PathBuf {
+        root.join("s3-keys.json")
+    }
+
+    /// Says where this server is.
+    pub fn announce(&self, address: &Address) -> std::io::Result<()> {
+        let path = Self::address_path(&self.root);
+        let part = path.with_extension("part");
+        fs::write(&part, serde_json::to_vec_pretty(address)?)?;
+        fs::rename(part, path)
+    }
+
+    /// Where [`DataFolder::announce`] writes.
+    pub fn address_path(root: &Path) -> PathBuf {
+        root.join("server.json")
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

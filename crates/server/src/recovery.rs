@@ -1,0 +1,30 @@
+//! Takes up what an earlier server left: runs that wait, and runs whose runners went on without it.
+
+use trainyard_api::Time;
+use trainyard_engine::AttemptRef;
+use trainyard_store::Error;
+
+use crate::state::App;
+
+/// Adopts all runs that have not ended.
+pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
+    let live = app.store.live().await?;
+    let count = live.len();
+    for record in &live {
+        app.conductor.adopt(record);
+    }
+    // A cancel may have been journaled without its runner hearing of it.
+    for record in live.iter().filter(|r| r.run.cancel_asked && r.run.active().is_some()) {
+        let attempt = AttemptRef { run: record.id.clone(), attempt: record.run.attempt };
+        app.conductor.engine().nudge(&attempt).await;
+    }
+    for model in app.store.unfinished_models()? {
+        let why = "the server was stopped while it copied the model; store it again".to_owned();
+        app.store.finish_model(model.id, Err(why), Time::now()).await?;
+    }
+    if count > 0 {
+        tracing::info!(runs = count, "adopted");
+    }
+    app.conductor.schedule();
+    Ok(())
+}

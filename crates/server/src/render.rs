@@ -1,0 +1,150 @@
+//! Records as the API shows them.
+
+use trainyard_api::{
+    ContentStatus, DataReference, Definition, DefinitionEntity, DefinitionVersion, Location, Metadata,
+    ModelEntity, ModelVersion, Run, RunEntity, Secret, Status, StatusError, StoredModel, Time,
+};
+use trainyard_store::{DefinitionRecord, ModelRecord, Record};
+
+use crate::state::App;
+
+/// Log lines of a failed run that its details quote.
+const QUOTED_LINES: usize = 10;
+/// Bytes that are looked at for them.
+const QUOTED_BYTES: usize = 8 * 1024;
+
+/// How much of a run is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// For its owner, keys included: clients hand them back when they store a model.
+    Full,
+    /// An entry of a list: no keys, nothing that has to be looked up.
+    Brief,
+}
+
+pub(crate) fn run(app: &App, record: &Record, detail: Detail) -> Run {
+    let now = Time::now();
+    let id = &record.id;
+    let started = record.run.attempt > 0;
+    let mut entity = RunEntity {
+        model_definition: record.spec.new_run.model_definition.clone(),
+        training_data_reference: located(&record.spec.new_run.training_data_reference, None),
+        training_results_reference: located(
+            &record.spec.new_run.training_results_reference,
+            started.then(|| id.to_string()),
+        ),
+        status: status(app, record, detail, now),
+    };
+    if detail == Detail::Brief {
+        for reference in [&mut entity.training_data_reference, &mut entity.training_results_reference] {
+            reference.connection.secret_access_key = Secret::new("***");
+        }
+    }
+    let last = record.run.transitions.last().map_or(record.run.submitted_at, |t| t.at);
+    Run {
+        metadata: Metadata {
+            guid: id.clone(),
+            url: format!("/v3/models/{id}"),
+            created_at: record.run.submitted_at,
+            modified_at: last,
+        },
+        entity,
+    }
+}
+
+fn located(reference: &DataReference, folder: Option<String>) -> DataReference {
+    let location = Location { bucket: reference.bucket().to_owned(), model_location: folder };
+    DataReference { location: Some(location), ..reference.clone() }
+}
+
+fn status(app: &App, record: &Record, detail: Detail, now: Time) -> Status {
+    let run = &record.run;
+    let failure = run.failure().cloned();
+    let full = detail == Detail::Full;
+    let said = failure.as_ref().map_or("", |f| f.message.as_str());
+    let last_log_lines =
+        if full && failure.is_some() { last_lines(app, record) } else { Vec::new() };
+    Status {
+        state: run.api_state(),
+        message: format!("{}: {said}", record.id),
+        metrics: Vec::new(),
+        submitted_at: run.submitted_at,
+        running_at: run.running_at,
+        finished_at: run.finished_at,
+        current_at: now,
+        error: failure.map(|f| StatusError { errors: vec![f] }),
+        phase: run.phase(),
+        attempt: run.attempt,
+        canceling: run.cancel_asked && !run.is_ended(),
+        waits_for: if full { app.conductor.queue(|q| q.explain(&record.id)) } else { None },
+        transitions: if full { run.transitions.clone() } else { Vec::new() },
+        last_log_lines,
+        environment: Some(record.spec.environment.label.clone()),
+    }
+}
+
+fn last_lines(app: &App, record: &Record) -> Vec<String> {
+    let log = app.logs.of(&record.id);
+    let start = log.last_lines(QUOTED_LINES);
+    let bytes = log.read(start, QUOTED_BYTES);
+    if record.run.is_ended() {
+        app.logs.close(&record.id);
+    }
+    String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+}
+
+pub(crate) fn definition(app: &App, record: DefinitionRecord) -> Definition {
+    let url = format!("{}/v3/ml_assets/training_definitions/{}", app.url, record.id);
+    let version = format!("{url}/versions/{}", record.version);
+    let state = if record.content.is_some() { "persisted" } else { "initialized" };
+    let body = record.body;
+    Definition {
+        metadata: Metadata {
+            guid: record.id,
+            url,
+            created_at: record.created_at,
+            modified_at: record.modified_at,
+        },
+        entity: DefinitionEntity {
+            name: body.name,
+            description: body.description,
+            author: body.author,
+            framework: body.framework,
+            command: body.command,
+            training_data_reference: body.training_data_reference,
+            training_definition_version: DefinitionVersion {
+                guid: record.version,
+                content_url: format!("{version}/content"),
+                url: version,
+                created_at: record.created_at,
+                content_status: ContentStatus { state: state.to_owned(), message: None },
+            },
+        },
+    }
+}
+
+pub(crate) fn model(app: &App, record: ModelRecord) -> StoredModel {
+    let url = format!("{}/v3/ml_assets/models/{}", app.url, record.id);
+    StoredModel {
+        metadata: Metadata {
+            guid: record.id,
+            url: url.clone(),
+            created_at: record.created_at,
+            modified_at: record.modified_at,
+        },
+        entity: ModelEntity {
+            name: record.name,
+            description: record.description,
+            framework: record.framework,
+            training_run: record.run,
+            size: record.size,
+            model_version: ModelVersion {
+                guid: record.version,
+                url: format!("{url}/versions/{}", record.version),
+                content_url: format!("{url}/content"),
+                created_at: record.created_at,
+                content_status: ContentStatus { state: record.state, message: record.message },
+            },
+        },
+    }
+}

@@ -1,0 +1,38 @@
+//! Removes records of runs that ended long ago. Buckets and stored models are never touched.
+
+use std::time::Duration;
+
+use trainyard_api::Time;
+use trainyard_lifecycle::Event;
+
+use crate::state::App;
+
+/// Time between looks.
+const PAUSE: Duration = Duration::from_secs(600);
+/// Records removed between two breaths: nobody waits for this.
+const BATCH: u32 = 200;
+const DAY_MS: i64 = 86_400_000;
+
+/// Looks until the server stops.
+pub(crate) async fn retain(app: App) {
+    if app.config.keep_days == 0 {
+        return;
+    }
+    loop {
+        let limit = Time(Time::now().0 - i64::from(app.config.keep_days) * DAY_MS);
+        match app.store.ended_before(limit, BATCH) {
+            Ok(old) if !old.is_empty() => {
+                for run in &old {
+                    app.conductor.apply_and_log(run, Event::DeleteAsked).await;
+                }
+                tracing::info!(runs = old.len(), "records that were kept long enough are gone");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok(_) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                tracing::error!(%error, "old records cannot be removed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The monitor WebSocket: the log from the start or near its end, changes of state, and a normal
+//! close when the run is over.
+
+use std::time::Duration;
+
+use axum::{
+    Extension,
+    extract::{
+        Path, Query, State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, WebSocket, close_code},
+    },
+    response::Response,
+};
+use serde::Deserialize;
+use trainyard_api::{Code, Frame, FrameStatus, Phase, Time};
+use trainyard_store::Record;
+
+use super::{Stops, runs};
+use crate::{
+    auth::User,
+    problem::{Answer, Refusal},
+    state::App,
+};
+
+/// Log bytes of one frame at most.
+const FRAME: usize = 64 * 1024;
+/// Lines that `last` may ask for.
+const MOST_LINES: usize = 1000;
+/// Longest wait for a client that does not read.
+const SLOW_CLIENT: Duration = Duration::from_secs(60);
+/// Time between pings, so that a client that is gone is noticed.
+const PING: Duration = Duration::from_secs(30);
+
+/// Query of the monitor.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Wanted {
+    /// Start this many lines back.
+    last: Option<usize>,
+    /// Trainyard: start at this byte of the log.
+    offset: Option<u64>,
+    /// Trainyard: start at what arrived at this time or later, in milliseconds since 1970.
+    since: Option<i64>,
+    /// Trainyard: `false` closes after what is there.
+    follow: Option<bool>,
+}
+
+/// `GET /v3/models/{run}/monitor`.
+pub(crate) async fn monitor(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+    Extension(Stops(stops)): Extension<Stops>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Answer<Response> {
+    let record = runs::find(&app, &caller, &id)?;
+    let upgrade = upgrade.map_err(|e| Refusal::new(Code::Request, format!("this is a WebSocket: {e}")))?;
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let mut session = Session { app, record, socket, offset: 0, phase: None };
+        let result = session.run(&wanted, stops).await;
+        let ended = result.is_ok();
+        let code = if ended { close_code::NORMAL } else { close_code::AWAY };
+        let close = CloseFrame { code, reason: "".into() };
+        let _ = tokio::time::timeout(SLOW_CLIENT, session.socket.send(Message::Close(Some(close)))).await;
+    }))
+}
+
+/// The client is gone, or the server stops.
+struct Gone;
+
+struct Session {
+    app: App,
+    record: Record,
+    socket: WebSocket,
+    offset: u64,
+    phase: Option<Phase>,
+}
+
+impl Session {
+    async fn run(&mut self, wanted: &Wanted, mut stops: tokio::sync::watch::Receiver<bool>) -> Result<(), Gone> {
+        let id = self.record.id.clone();
+        let log = self.app.logs.of(&id);
+        self.offset = match wanted {
+            Wanted { offset: Some(offset), .. } => *offset,
+            Wanted { since: Some(ms), .. } => log.since(Time(*ms)),
+            Wanted { last: Some(lines), .. } => log.last_lines((*lines).min(MOST_LINES)),
+            _ => 0,
+        };
+        let mut pulse = log.follow();
+        loop {
+            pulse.borrow_and_update();
+            // The state first: what an ended run wrote is all there.
+            let Ok(record) = self.app.store.run(&id) else { return Ok(()) };
+            self.record = record;
+            let ended = self.record.run.is_ended();
+            self.send_log(&log, ended).await?;
+            self.send_phase().await?;
+            if ended || wanted.follow == Some(false) {
+                if ended {
+                    self.app.logs.close(&id);
+                }
+                return self.send(format!("{id}: "), false).await;
+            }
+            tokio::select! {
+                changed = pulse.changed() => {
+                    // The log is closed when its run ends: look once more.
+                    if changed.is_err() {
+                        continue;
+                    }
+                }
+                () = async { let _ = stops.wait_for(|s| *s).await; } => return Err(Gone),
+                message = self.socket.recv() => match message {
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
+                    Some(Ok(_)) => {}
+                },
+                () = tokio::time::sleep(PING) => self.deliver(Message::Ping(Vec::new().into())).await?,
+            }
+        }
+    }
+
+    /// Sends whole lines; at the end of the run also a last one without a line end.
+    async fn send_log(&mut self, log: &crate::logs::RunLog, ended: bool) -> Result<(), Gone> {
+        loop {
+            let bytes = log.read(self.offset, FRAME);
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let lines = bytes.iter().rposition(|b| *b == b'\n').map(|at| at + 1);
+            let take = match lines {
+                Some(take) => take,
+                None if bytes.len() == FRAME => whole_characters(&bytes),
+                None if ended => bytes.len(),
+                // A progress bar without line ends is shown as it goes.
+                None => whole_characters(&bytes),
+            };
+            if take == 0 {
+                return Ok(());
+            }
+            self.offset += take as u64;
+            let text = String::from_utf8_lossy(&bytes[..take]).into_owned();
+            self.send(text, true).await?;
+        }
+    }
+
+    async fn send_phase(&mut self) -> Result<(), Gone> {
+        let phase = self.record.run.phase();
+        if self.phase == Some(phase) {
+            return Ok(());
+        }
+        self.phase = Some(phase);
+        self.send(String::new(), false).await
+    }
+
+    async fn send(&mut self, message: String, log: bool) -> Result<(), Gone> {
+        let run = &self.record.run;
+        let frame = Frame {
+            status: FrameStatus {
+                state: Some(run.api_state()),
+                message,
+                metrics: Vec::new(),
+                submitted_at: run.submitted_at,
+                current_at: Time::now(),
+                phase: Some(run.phase()),
+                log,
+                offset: Some(self.offset),
+            },
+        };
+        let text = serde_json::to_string(&frame).map_err(|_| Gone)?;
+        self.deliver(Message::Text(text.into())).await
+    }
+
+    async fn deliver(&mut self, message: Message) -> Result<(), Gone> {
+        match tokio::time::timeout(SLOW_CLIENT, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+}
+
+/// Bytes up to the end of the last whole character.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => bytes.len(),
+        // Cut inside a character: it comes with the next frame.
+        Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
+        Err(_) => bytes.len(),
+    }
+}

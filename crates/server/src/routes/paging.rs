@@ -1,0 +1,50 @@
+//! Pages of lists: `?limit=` from 1 to 1000, and `?start=` from the link of the page before.
+
+use serde::Deserialize;
+use trainyard_api::{Code, Link, Page};
+
+use crate::problem::{Answer, Refusal};
+
+/// Entries of a page at most, and when nothing is asked for.
+const MOST: u32 = 1000;
+
+/// Query of a list.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Paging {
+    limit: Option<String>,
+    start: Option<String>,
+}
+
+impl Paging {
+    /// The number of entries asked for.
+    pub(crate) fn limit(&self) -> Answer<u32> {
+        match &self.limit {
+            None => Ok(MOST),
+            Some(text) => text.parse().ok().filter(|n| (1..=MOST).contains(n)).ok_or_else(|| {
+                Refusal::new(Code::Request, format!("`limit` is `{text}`, and has to be a number from 1 to {MOST}"))
+            }),
+        }
+    }
+
+    /// Entries before this number are asked for.
+    pub(crate) fn before(&self) -> Answer<Option<i64>> {
+        let parse = |text: &String| {
+            text.parse().map_err(|_| Refusal::new(Code::Request, format!("`start` is `{text}`, which is not from a `next` link")))
+        };
+        self.start.as_ref().map(parse).transpose()
+    }
+
+    /// The page of `entries`, each with its number; one more than the limit was asked for.
+    pub(crate) fn page<T>(&self, url: &str, mut entries: Vec<(i64, T)>) -> Answer<Page<T>> {
+        let limit = self.limit()?;
+        let more = entries.len() > limit as usize;
+        entries.truncate(limit as usize);
+        let last = entries.last().map(|(number, _)| *number).filter(|_| more);
+        Ok(Page {
+            limit,
+            first: Some(Link { url: format!("{url}?limit={limit}") }),
+            next: last.map(|n| Link { url: format!("{url}?limit={limit}&start={n}") }),
+            resources: entries.into_iter().map(|(_, entry)| entry).collect(),
+        })
+    }
+}

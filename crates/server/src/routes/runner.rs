@@ -1,0 +1,146 @@
+//! What runners ask and tell. Each shows the token of its attempt; an attempt that is over is
+//! refused, and its runner leaves.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequestParts, Path, Query, State},
+    http::request::Parts,
+    response::Response,
+};
+use serde::Deserialize;
+use trainyard_api::{
+    Code, RunId,
+    runner::{Ack, Allotment, Purpose, Reported, RunnerEvent, Store, WorkOrder},
+};
+use trainyard_lifecycle::{Active, Event, Stamped};
+use trainyard_store::Record;
+
+use super::definitions::{disk, file_answer};
+use crate::{
+    auth::token,
+    conductor::stamp,
+    problem::{Answer, Body, Refusal},
+    state::App,
+};
+
+/// An attempt whose runner has shown its token and is not fenced.
+pub(crate) struct Attempt {
+    run: RunId,
+    attempt: u32,
+    record: Record,
+}
+
+impl FromRequestParts<App> for Attempt {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let unknown = || Refusal::new(Code::Unauthenticated, "no such attempt, or not its token");
+        let Path((run, attempt)): Path<(String, u32)> =
+            Path::from_request_parts(parts, app).await.map_err(|_| unknown())?;
+        let run: RunId = run.parse().map_err(|_| unknown())?;
+        let token = token(parts).ok_or_else(unknown)?;
+        if !app.store.is_attempt(&run, attempt, &token)? {
+            return Err(unknown());
+        }
+        let record = app.store.run(&run)?;
+        Ok(Self { run, attempt, record })
+    }
+}
+
+impl Attempt {
+    fn refuse_fenced(&self) -> Answer<&Active> {
+        match self.record.run.active() {
+            Some(active) if self.record.run.attempt == self.attempt => Ok(active),
+            _ => Err(Refusal::new(Code::Fenced, format!("attempt {} of {} is over", self.attempt, self.run))),
+        }
+    }
+}
+
+/// The work order. May be asked for again: the answer is the same.
+pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Json<WorkOrder>> {
+    let active = attempt.refuse_fenced()?;
+    let log = app.logs.of(&attempt.run);
+    log.begin(attempt.attempt, active.purpose == Purpose::Salvage).map_err(disk)?;
+    let pretended = app.conductor.queue(|q| q.capacity().pretended);
+    let Record { spec, run, .. } = &attempt.record;
+    let store = |reference: &trainyard_api::DataReference| Store {
+        connection: reference.connection.clone(),
+        bucket: reference.bucket().to_owned(),
+    };
+    let order = WorkOrder {
+        run: attempt.run.clone(),
+        attempt: attempt.attempt,
+        purpose: active.purpose,
+        command: spec.new_run.model_definition.execution.command.clone(),
+        definition: spec.definition.clone(),
+        environment: spec.environment.clone(),
+        data: store(&spec.new_run.training_data_reference),
+        results: store(&spec.new_run.training_results_reference),
+        allotment: Allotment {
+            cpus: spec.demand.cpus,
+            memory: spec.demand.memory,
+            gpus: active.gpus.clone(),
+            pretended,
+        },
+        max_run_time: spec.max_run_time,
+        grace: app.config.grace,
+        canceled: run.cancel_asked,
+    };
+    app.conductor.apply(&attempt.run, vec![stamp(Event::Claimed { attempt: attempt.attempt })]).await?;
+    Ok(Json(order))
+}
+
+/// Events, in order; those that are journaled already change nothing.
+pub(crate) async fn events(
+    State(app): State<App>,
+    attempt: Attempt,
+    Body(reported): Body<Vec<Reported>>,
+) -> Answer<Json<Ack>> {
+    let number = attempt.attempt;
+    // A runner whose last report was journaled, but whose answer was lost, asks again.
+    if attempt.record.run.is_ended() && attempt.record.run.attempt == number {
+        let seq = reported.iter().map(|r| r.seq).max().unwrap_or(0);
+        return Ok(Json(Ack { seq, log: 0, cancel: false }));
+    }
+    attempt.refuse_fenced()?;
+    let event = |r: Reported| Stamped {
+        at: r.at,
+        seq: Some(r.seq),
+        event: match r.event {
+            RunnerEvent::Started => Event::Started { attempt: number },
+            RunnerEvent::Exited { exit } => Event::Exited { attempt: number, exit },
+            RunnerEvent::Finished { failure } => Event::Finished { attempt: number, failure },
+        },
+    };
+    let length = app.logs.of(&attempt.run).length(number);
+    let events: Vec<Stamped> = reported.into_iter().map(event).collect();
+    let run = if events.is_empty() { attempt.record.run } else { app.conductor.apply(&attempt.run, events).await?.run };
+    Ok(Json(Ack { seq: run.reported, log: length, cancel: run.cancel_asked }))
+}
+
+/// Query of [`log`].
+#[derive(Debug, Deserialize)]
+pub(crate) struct Offset {
+    offset: u64,
+}
+
+/// Log bytes at an offset.
+pub(crate) async fn log(
+    State(app): State<App>,
+    attempt: Attempt,
+    Query(Offset { offset }): Query<Offset>,
+    bytes: Bytes,
+) -> Answer<Json<Ack>> {
+    attempt.refuse_fenced()?;
+    let length = app.logs.of(&attempt.run).append(attempt.attempt, offset, &bytes).map_err(disk)?;
+    let run = &attempt.record.run;
+    Ok(Json(Ack { seq: run.reported, log: length, cancel: run.cancel_asked }))
+}
+
+/// The definition's zip.
+pub(crate) async fn definition(State(app): State<App>, attempt: Attempt) -> Answer<Response> {
+    attempt.refuse_fenced()?;
+    file_answer(&app.folder.definition(&attempt.record.spec.definition.sha256), "application/zip").await
+}
+

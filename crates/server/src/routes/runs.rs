@@ -1,0 +1,191 @@
+//! Training runs: submitted, shown, canceled, removed.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+};
+use serde_json::Value;
+use trainyard_api::{Code, NewRun, Page, PatchOp, Problem, Run, RunId, Time, runner::Demand};
+use trainyard_lifecycle::Event;
+use trainyard_store::{Caller, Record, Spec};
+
+use super::{definitions, paging::Paging};
+use crate::{
+    auth::User,
+    conductor::stamp,
+    problem::{Answer, Body, Refusal},
+    render::{self, Detail},
+    state::App,
+};
+
+/// `POST /v3/models`: checks everything that can be known now, so that a run which cannot work
+/// is refused here and not after an hour in the queue.
+pub(crate) async fn submit(
+    State(app): State<App>,
+    User(caller): User,
+    Body(mut new): Body<NewRun>,
+) -> Answer<(StatusCode, [(HeaderName, HeaderValue); 1], Json<Run>)> {
+    let mut problems = Vec::new();
+    let href = new.model_definition.definition_href.clone().unwrap_or_default();
+    let id = href.split('/').skip_while(|p| *p != "training_definitions").nth(1).unwrap_or("").to_owned();
+    let definition = definitions::find(&app, &caller, &id)?;
+    let content = definition.content.clone().ok_or_else(|| {
+        Refusal::new(Code::DefinitionContent, "this definition has been given no zip yet: put one to its content_url")
+    })?;
+    fill_in(&mut new, &definition.body);
+    check_fields(&new, &mut problems);
+    let demand = demand(&app, &new).map_err(|p| problems.push(p)).unwrap_or_default();
+    let environment = {
+        let gpu = app.conductor.queue(|q| !q.capacity().gpus.is_empty() && !q.capacity().pretended) && demand.gpus > 0;
+        let resolved = app.catalogue.resolve(&new.model_definition.framework, app.pythons().await, gpu);
+        resolved.map_err(|e| problems.push(Problem::new(Code::Framework, e.message).hint(e.hint))).ok()
+    };
+    let (Some(environment), true) = (environment, problems.is_empty()) else { return Err(Refusal(problems)) };
+    check_buckets(&app, &new).await?;
+    let asked = new.model_definition.execution.max_run_time.unwrap_or(0);
+    let max_run_time = match (asked, app.config.max_run_time) {
+        (0, limit) => limit,
+        (asked, 0) => asked,
+        (asked, limit) => asked.min(limit),
+    };
+    let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time };
+    let record = app.conductor.submit(&caller.owner, spec).await?;
+    let location = HeaderValue::from_str(&format!("/v3/models/{}", record.id)).map_err(Refusal::internal)?;
+    let run = render::run(&app, &record, Detail::Full);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(run)))
+}
+
+/// What the definition says counts where the run says nothing.
+fn fill_in(new: &mut NewRun, definition: &trainyard_api::NewDefinition) {
+    let run = &mut new.model_definition;
+    if run.framework.name.is_empty() {
+        run.framework = definition.framework.clone();
+    }
+    if run.execution.command.trim().is_empty() {
+        run.execution.command = definition.command.clone().unwrap_or_default();
+    }
+    if run.name.trim().is_empty() {
+        run.name.clone_from(&definition.name);
+    }
+}
+
+fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
+    let mut require = |present: bool, what: &str| {
+        if !present {
+            problems.push(Problem::new(Code::Manifest, format!("`{what}` is missing")));
+        }
+    };
+    let run = &new.model_definition;
+    require(!run.execution.command.trim().is_empty(), "model_definition.execution.command");
+    require(!run.execution.compute_configuration.name.is_empty(), "model_definition.execution.compute_configuration.name");
+    require(!run.framework.version.is_empty(), "model_definition.framework.version");
+    let references = [
+        (&new.training_data_reference, "training_data_reference", "source"),
+        (&new.training_results_reference, "training_results_reference", "target"),
+    ];
+    for (reference, name, end) in references {
+        let c = &reference.connection;
+        require(!c.endpoint_url.is_empty(), &format!("{name}.connection.endpoint_url"));
+        require(!c.access_key_id.is_empty(), &format!("{name}.connection.access_key_id"));
+        require(!c.secret_access_key.expose().is_empty(), &format!("{name}.connection.secret_access_key"));
+        require(!reference.bucket().is_empty(), &format!("{name}.{end}.bucket"));
+    }
+    for (reference, name, _) in references {
+        let inner = reference.source.as_ref().or(reference.target.as_ref()).and_then(|b| b.kind.as_ref());
+        if let Some(kind) = reference.kind.as_ref().or(inner).filter(|k| *k != "s3") {
+            let message = format!("`{name}.type` is `{kind}`, and only `s3` is there");
+            problems.push(Problem::new(Code::Manifest, message));
+        }
+    }
+}
+
+fn demand(app: &App, new: &NewRun) -> Result<Demand, Problem> {
+    let compute = &new.model_definition.execution.compute_configuration;
+    if compute.name.is_empty() {
+        // Said already.
+        return Ok(Demand::default());
+    }
+    let demand = app.computes.find(&compute.name).map_err(|e| Problem::new(Code::Compute, e.to_string()))?;
+    if compute.nodes.is_some_and(|n| n != 1) {
+        let message = "`nodes` is more than 1, and this server's engine runs one learner";
+        return Err(Problem::new(Code::Compute, message).hint("leave `nodes` out, or ask for a larger configuration"));
+    }
+    match app.conductor.queue(|q| q.capacity().refusal(&demand)) {
+        None => Ok(demand),
+        Some(why) => {
+            let message = format!("`{}` cannot run here: {why}", compute.name);
+            Err(Problem::new(Code::Compute, message)
+                .hint("`trainyard frameworks` lists what fits; an operator can redefine configurations in `[compute]` and capacity in `[local]`"))
+        }
+    }
+}
+
+async fn check_buckets(app: &App, new: &NewRun) -> Answer<()> {
+    let (data, results) = (&new.training_data_reference, &new.training_results_reference);
+    let (data, results) = tokio::join!(
+        app.access.check(&app.http, "data", &data.connection, data.bucket()),
+        app.access.check(&app.http, "results", &results.connection, results.bucket()),
+    );
+    let problems: Vec<Problem> = [data.err(), results.err()].into_iter().flatten().collect();
+    if problems.is_empty() { Ok(()) } else { Err(Refusal(problems)) }
+}
+
+/// The run, if it is the caller's.
+pub(crate) fn find(app: &App, caller: &Caller, id: &str) -> Answer<Record> {
+    let missing = || Refusal::not_found("training run", id);
+    let run: RunId = id.parse().map_err(|_| missing())?;
+    match app.store.run(&run) {
+        Ok(record) if record.owner == caller.owner && !record.run.delete_asked => Ok(record),
+        Ok(_) | Err(trainyard_store::Error::NotFound) => Err(missing()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `GET /v3/models`.
+pub(crate) async fn list(
+    State(app): State<App>,
+    User(caller): User,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<Page<Run>>> {
+    let records = app.store.runs(&caller.owner, paging.before()?, paging.limit()? + 1).await?;
+    let shown = records.iter().filter(|r| !r.run.delete_asked);
+    let entries = shown.map(|r| (r.number, render::run(&app, r, Detail::Brief))).collect();
+    Ok(Json(paging.page(&format!("{}/v3/models", app.url), entries)?))
+}
+
+/// `GET /v3/models/{run}`.
+pub(crate) async fn show(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<Json<Run>> {
+    let record = find(&app, &caller, &id)?;
+    Ok(Json(render::run(&app, &record, Detail::Full)))
+}
+
+/// `PATCH /v3/models/{run}`: only `/status/state` to `canceled`; one operation or a list of them.
+pub(crate) async fn change(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    Body(patch): Body<Value>,
+) -> Answer<StatusCode> {
+    let record = find(&app, &caller, &id)?;
+    let list = if patch.is_array() { patch } else { Value::Array(vec![patch]) };
+    let operations: Vec<PatchOp> = serde_json::from_value(list)
+        .map_err(|e| Refusal::new(Code::Request, format!("the body is not a JSON Patch: {e}")))?;
+    let is_cancel = |op: &PatchOp| {
+        op.op == "replace" && op.path == "/status/state" && matches!(op.value.as_str(), Some("canceled" | "cancelled"))
+    };
+    if operations.is_empty() || !operations.iter().all(is_cancel) {
+        let message = "the only change there is replaces `/status/state` by `canceled`";
+        return Err(Refusal::new(Code::Request, message));
+    }
+    app.conductor.apply(&record.id, vec![stamp(Event::CancelAsked)]).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /v3/models/{run}`: cancels first what is not over. The bucket is left alone.
+pub(crate) async fn delete(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<StatusCode> {
+    let record = find(&app, &caller, &id)?;
+    app.conductor.apply(&record.id, vec![stamp(Event::DeleteAsked)]).await?;
+    tracing::info!(run = %record.id, at = %Time::now(), "deleted by its owner");
+    Ok(StatusCode::NO_CONTENT)
+}

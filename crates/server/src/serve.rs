@@ -1,0 +1,177 @@
+//! Starts the parts in their order, serves, and stops them.
+
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch};
+use trainyard_api::{Secret, Time, random_token};
+use trainyard_engine::local::{Capacity, LocalEngine, Queue, detect};
+use trainyard_s3::{EmbeddedStore, Keys, OpenError};
+use trainyard_store::{Caller, Store};
+use trainyard_transfer::Http;
+
+use crate::{
+    Address, Config, ConfigError, DataFolder, access::Access, conductor::Conductor, config::parse_bytes,
+    logs::Logs, recovery, retention, routes, state::{App, Parts}, watch::watch as watch_attempts,
+};
+
+/// Longest wait for requests under way after the stop.
+const DRAIN: Duration = Duration::from_secs(5);
+/// The first user.
+const ADMIN: &str = "admin";
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error("the data folder {path}: {source}")]
+    Folder {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be opened.
+    #[error("{0}")]
+    Store(#[from] trainyard_store::Error),
+    /// The object store cannot be opened.
+    #[error("the embedded object store: {0}")]
+    S3(#[from] OpenError),
+    /// This program's own path is not known.
+    #[error("the path of this program is not known: {0}")]
+    Program(std::io::Error),
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn capacity(config: &Config) -> Result<Capacity, ConfigError> {
+    let mut capacity = detect().await;
+    if let Some(cpus) = config.local.cpus {
+        capacity.cpus = cpus;
+    }
+    if let Some(memory) = &config.local.memory {
+        capacity.memory = parse_bytes(memory)?;
+    }
+    if let Some(gpus) = &config.local.gpus {
+        capacity.gpus.clone_from(gpus);
+    }
+    if let Some(n) = config.local.pretend_gpus {
+        capacity.gpus = (0..n).map(|i| i.to_string()).collect();
+        capacity.pretended = true;
+    }
+    Ok(capacity)
+}
+
+/// Makes a token for a user, in the data folder of a server that is not running or is: the
+/// database takes both.
+pub async fn add_user(data: &Path, owner: &str) -> Result<Secret, StartError> {
+    let failed = |source| StartError::Folder { path: data.display().to_string(), source };
+    let key = std::fs::read(data.join("secret.key")).map_err(failed)?;
+    let key = key.try_into().map_err(|_| failed(std::io::Error::other("secret.key does not have 32 bytes")))?;
+    let store = Store::open(&data.join("trainyard.db"), trainyard_store::Sealer::new(&key))?;
+    let token = random_token("ty_");
+    store.add_token(&token, Caller { owner: owner.to_owned(), admin: false }, Time::now()).await?;
+    Ok(Secret::new(token))
+}
+
+/// Serves until `stop` resolves. `ready` is called with the addresses once requests are taken.
+pub async fn serve(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(&Address),
+) -> Result<(), StartError> {
+    let failed = |source| StartError::Folder { path: config.data.display().to_string(), source };
+    let (computes, catalogue) = (config.computes()?, config.catalogue()?);
+    let folder = DataFolder::open(&config.data).map_err(failed)?;
+    let store = Store::open(&folder.database(), folder.sealer().map_err(failed)?)?;
+    let admin = folder.admin_token().map_err(failed)?;
+    if store.caller(admin.expose())?.is_none() {
+        let caller = Caller { owner: ADMIN.to_owned(), admin: true };
+        store.add_token(admin.expose(), caller, Time::now()).await?;
+    }
+    let (listener, bound) = listen(config.listen).await?;
+    let own_url = format!("http://{bound}");
+    let url = config.public_url.clone().unwrap_or_else(|| own_url.clone()).trim_end_matches('/').to_owned();
+    let (stopped, stops) = watch::channel(false);
+
+    let (mut s3_url, mut s3_task) = (None, None);
+    if config.s3.enabled {
+        let keys = folder.s3_keys().map_err(failed)?;
+        let allowed = Keys::default();
+        allowed.allow(&keys.access_key_id, keys.secret_access_key.expose());
+        let (listener, bound) = listen(config.s3.listen).await?;
+        let service = EmbeddedStore::open(&folder.s3())?.service(allowed);
+        s3_url = Some(format!("http://{bound}"));
+        s3_task = Some(tokio::spawn(trainyard_s3::serve(listener, service, wait(stops.clone()))));
+    }
+
+    let program = std::env::current_exe().map_err(StartError::Program)?;
+    let node = config.node();
+    let engine = LocalEngine::new(program, node.clone());
+    let ended = engine.ended();
+    let logs = Logs::new(folder.logs());
+    let queue = Queue::new(capacity(&config).await?);
+    let conductor = Conductor::new(store.clone(), logs.clone(), Arc::new(engine), queue, node, own_url);
+    let address = Address { url: url.clone(), s3_url, pid: std::process::id() };
+    let app = App::new(Parts {
+        config,
+        folder,
+        store,
+        logs,
+        conductor: conductor.clone(),
+        computes,
+        catalogue,
+        pythons: tokio::sync::OnceCell::new(),
+        access: Access::default(),
+        http: Http::default(),
+        url,
+        definitions: tokio::sync::Mutex::new(()),
+    });
+    recovery::adopt(&app).await?;
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(watch_attempts(conductor, ended));
+    background.spawn(retention::retain(app.clone()));
+    let probe = app.clone();
+    background.spawn(async move {
+        probe.pythons().await;
+    });
+
+    let path = app.config.data.display().to_string();
+    app.folder.announce(&address).map_err(|source| StartError::Folder { path, source })?;
+    tracing::info!(url = address.url, s3 = address.s3_url, "serving");
+    ready(&address);
+    let service = routes::router(app.clone(), stops.clone());
+    let server = axum::serve(listener, service).with_graceful_shutdown(wait(stops));
+    let mut server = tokio::spawn(server.into_future());
+    tokio::select! {
+        () = stop => {}
+        _ = &mut server => {}
+    }
+    tracing::info!("stopping; runs go on without this server");
+    let _ = stopped.send(true);
+    let _ = tokio::time::timeout(DRAIN, server).await;
+    if let Some(task) = s3_task {
+        let _ = tokio::time::timeout(DRAIN, task).await;
+    }
+    background.abort_all();
+    Ok(())
+}
+
+async fn wait(mut stops: watch::Receiver<bool>) {
+    let _ = stops.wait_for(|stopped| *stopped).await;
+}

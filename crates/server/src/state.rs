@@ -1,0 +1,52 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+
+use trainyard_engine::Computes;
+use trainyard_environment::{Catalogue, Python};
+use trainyard_store::Store;
+use trainyard_transfer::Http;
+
+use crate::{Config, DataFolder, access::Access, conductor::Conductor, logs::Logs};
+
+/// The parts of a running server. Clones share them.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Parts>);
+
+/// See [`App`].
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) folder: DataFolder,
+    pub(crate) store: Store,
+    pub(crate) logs: Logs,
+    pub(crate) conductor: Conductor,
+    pub(crate) computes: Computes,
+    pub(crate) catalogue: Catalogue,
+    /// Found out in the background: asking a dozen interpreters takes longer than starting.
+    pub(crate) pythons: tokio::sync::OnceCell<Vec<Python>>,
+    pub(crate) access: Access,
+    pub(crate) http: Http,
+    /// URL of the API, without a slash at its end.
+    pub(crate) url: String,
+    /// Held while a definition's zip is put or removed.
+    pub(crate) definitions: tokio::sync::Mutex<()>,
+}
+
+impl App {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The pythons of this machine.
+    pub(crate) async fn pythons(&self) -> &[Python] {
+        self.pythons.get_or_init(trainyard_environment::find_pythons).await
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
