@@ -51,7 +51,7 @@ impl Unresolved {
     pub fn problem(&self) -> Problem {
         let problem = Problem::new(Code::Manifest, self.to_string());
         match self {
-            Self::Credential { .. } => problem.hint("add it with `trainyard credentials add NAME`"),
+            Self::Credential { .. } => problem.hint("add a section of that name to your credentials.toml; `trainyard doctor` says where it is"),
             _ => problem,
         }
     }

@@ -1,2 +1,26 @@
-//! x
-fn main(){}
+//! The one binary: it parses the command line, and wires the rest.
+
+mod runner;
+mod server;
+
+use std::process::ExitCode;
+
+use trainyard_cli::{Command, parse, run};
+
+fn main() -> ExitCode {
+    let arguments = match parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to stdout and are no failure. A closed pipe is no news.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // One TLS provider for everything below; installing it twice is the only way this can fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match arguments.command {
+        Command::Server(options) => server::run(options),
+        Command::Runner { folder } => runner::run(&folder),
+        Command::Verb(_) => run(arguments),
+    }
+}

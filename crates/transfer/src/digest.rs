@@ -114,3 +114,22 @@ fn compare(what: &str, expected: &str, found: &str) -> Result<(), Error> {
 pub(crate) fn content_md5(bytes: &[u8]) -> String {
     STANDARD.encode(Md5::digest(bytes))
 }
+
+/// Whether the file at `path` is the object: by its MD5 where the ETag is one, else by its size.
+pub fn is_same(path: &std::path::Path, object: &crate::Object) -> bool {
+    use std::io::Read;
+    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    if file.metadata().map_or(true, |m| m.len() != object.size) {
+        return false;
+    }
+    let Expected::Md5(expected) = Expected::of(&HeaderMap::new(), &object.etag) else { return true };
+    let mut md5 = Md5::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return hex::encode(md5.finalize()) == expected,
+            Ok(n) => md5.update(&buffer[..n]),
+            Err(_) => return false,
+        }
+    }
+}

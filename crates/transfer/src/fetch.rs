@@ -38,6 +38,39 @@ pub async fn fetch_to(bucket: &Bucket, object: &Object, path: &Path) -> Result<F
     fetch(bucket, object, &file, path, &Permits::new(Semaphore::new(STRETCHES_AT_ONCE))).await
 }
 
+/// Fetches `object` into the file at `path`, going on behind what is there already. The caller
+/// names the file by the object's ETag, so that two versions never mix.
+pub async fn fetch_on(bucket: &Bucket, object: &Object, path: &Path, mut seen: impl FnMut(u64)) -> Result<(), Error> {
+    let failed = |e| Error::file(path, e);
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(failed)?;
+    let what = bucket.what(Some(&object.key));
+    let at = file.metadata().map_err(failed)?.len();
+    let at = if at > object.size { 0 } else { at };
+    file.set_len(at).map_err(failed)?;
+    seen(at);
+    if at < object.size {
+        let mut sink = Sink { file: &file, path, at, end: object.size };
+        let permits = Permits::new(Semaphore::new(1));
+        stretch(bucket, object, &what, &permits, &mut sink, |bytes, _| seen(bytes.len() as u64)).await?;
+    }
+    let head = head(bucket, object, &what).await?;
+    let checked = check_file(&file, path, &Expected::of(head.headers(), &object.etag), &what);
+    if checked.is_err() {
+        // What is there is of no use for the next try.
+        file.set_len(0).map_err(failed)?;
+    }
+    checked
+}
+
+async fn head(bucket: &Bucket, object: &Object, what: &str) -> Result<Response, Error> {
+    retrying(|| async {
+        let action = bucket.bucket.head_object(Some(&bucket.credentials), &object.key);
+        let headers = [("x-amz-checksum-mode", "ENABLED".to_owned())];
+        bucket.act(Method::HEAD, action, &headers, None, what).await
+    })
+    .await
+}
+
 /// Fetches `object` into `file`, which is empty. Bytes that are not the store's are fetched once
 /// more before it is an error.
 pub(crate) async fn fetch(
@@ -99,12 +132,7 @@ async fn in_stretches(
     permits: &Permits,
 ) -> Result<Fetched, Error> {
     // Answers to ranges carry no checksum of the whole: HEAD does.
-    let head = retrying(|| async {
-        let action = bucket.bucket.head_object(Some(&bucket.credentials), &object.key);
-        let headers = [("x-amz-checksum-mode", "ENABLED".to_owned())];
-        bucket.act(Method::HEAD, action, &headers, None, what).await
-    })
-    .await?;
+    let head = head(bucket, object, what).await?;
     let expected = Expected::of(head.headers(), &object.etag);
     file.set_len(object.size).map_err(|e| Error::file(path, e))?;
     let starts: Vec<u64> = (0..object.size).step_by(STRETCH as usize).collect();

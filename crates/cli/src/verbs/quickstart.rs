@@ -1,0 +1,9 @@
+//! `quickstart`.
+
+use std::path::PathBuf;
+
+use crate::{Error, Output};
+
+pub(crate) async fn quickstart(_: Option<PathBuf>, _: &Output) -> Result<(), Error> {
+    Err(Error::internal("soon"))
+}

@@ -1,0 +1,31 @@
+//! `rerun`: the same run once more.
+
+use trainyard_api::{NewRun, Run};
+use trainyard_client::Client;
+
+use super::follow;
+use crate::{Error, Output, ids, output::RunView};
+
+/// `rerun RUN`.
+pub(crate) async fn rerun(client: &Client, run: &str, follow: bool, output: &Output) -> Result<(), Error> {
+    let id = ids::find(client, run).await?;
+    let new = again(client.run(&id).await?);
+    output.talk(&format!("Starting to train {id} again ..."));
+    let run = client.submit(&new).await?;
+    let id = run.metadata.guid.to_string();
+    if output.is_for_people() {
+        output.talk("OK");
+        output.data(&format!("Model-ID is '{id}'\n"))?;
+    } else {
+        output.show(&RunView(run))?;
+    }
+    if follow { follow::to_the_end(client, &id, output).await } else { Ok(()) }
+}
+
+fn again(run: Run) -> NewRun {
+    NewRun {
+        model_definition: run.entity.model_definition,
+        training_data_reference: run.entity.training_data_reference,
+        training_results_reference: run.entity.training_results_reference,
+    }
+}

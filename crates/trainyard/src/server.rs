@@ -1,0 +1,83 @@
+//! `trainyard server`: configuration from file and flags, logs on stderr, a stop on SIGTERM.
+
+use std::{fs, process::ExitCode};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use trainyard_cli::ServerArguments;
+use trainyard_server::{Config, serve};
+
+/// Threads that serve; the database and files have threads of their own.
+const MOST_THREADS: usize = 4;
+
+/// Runs the server until it is told to stop.
+pub(crate) fn run(options: ServerArguments) -> ExitCode {
+    match start(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: ServerArguments) -> anyhow::Result<()> {
+    let config = configuration(&options)?;
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(MOST_THREADS));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?;
+    if let Some(user) = &options.add_user {
+        let token = runtime.block_on(trainyard_server::add_user(&config.data, user))?;
+        use std::io::Write;
+        return writeln!(std::io::stdout().lock(), "{}", token.expose()).context("stdout");
+    }
+    log(options.log_json);
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        serve(config, stop, |_| {}).await.map_err(anyhow::Error::from)
+    })
+}
+
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("TRAINYARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,s3s=error"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(false).init();
+    }
+}
+
+fn configuration(options: &ServerArguments) -> anyhow::Result<Config> {
+    let mut config = match &options.config {
+        None => Config::default(),
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            Config::parse(&path.display().to_string(), &text)?
+        }
+    };
+    if let Some(data) = &options.data {
+        config.data.clone_from(data);
+    }
+    if let Some(listen) = options.listen {
+        config.listen = listen;
+    }
+    if let Some(listen) = options.s3_listen {
+        config.s3.listen = listen;
+    }
+    // Relative paths mean the folder in which the server was started; runners are started elsewhere.
+    config.data = std::path::absolute(&config.data).context("the data folder")?;
+    Ok(config)
+}
