@@ -122,6 +122,7 @@ pub enum Verb {
     },
     /// Show a training run.
     Show {
+        /// The run.
         #[command(flatten)]
         run: RunArgument,
         /// Print again whenever something changes, until it ends.
@@ -136,6 +137,7 @@ pub enum Verb {
     },
     /// Cancel a training run. What it wrote is stored.
     Cancel {
+        /// The run.
         #[command(flatten)]
         run: RunArgument,
     },
@@ -150,6 +152,7 @@ pub enum Verb {
     },
     /// Delete the record of a training run; a live one is canceled first. The bucket stays.
     Delete {
+        /// The run.
         #[command(flatten)]
         run: RunArgument,
     },

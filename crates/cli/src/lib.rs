@@ -19,7 +19,7 @@ pub use args::{Arguments, Command, ServerArguments, Verb};
 pub use error::Error;
 pub use output::Output;
 
-use crate::{config::Connection, output::Style};
+use crate::output::Style;
 
 /// Names under which the original's command line was called.
 const ORIGINAL_NAMES: [&str; 2] = ["bx", "ibmcloud"];

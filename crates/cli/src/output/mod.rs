@@ -19,7 +19,7 @@ use crate::{
 
 /// How output looks.
 #[derive(Clone, Copy, Debug)]
-pub struct Style {
+pub(crate) struct Style {
     format: Format,
     quiet: bool,
     /// The original's form: everything on stdout, in its words.

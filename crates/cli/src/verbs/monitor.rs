@@ -4,7 +4,7 @@ use trainyard_api::{Code, Phase, Problem};
 use trainyard_client::{Client, MonitorOptions};
 
 use super::follow::interruptible;
-use crate::{Error, Output, ids};
+use crate::{Error, Output, ids, output::spinner};
 
 /// `monitor training-runs ID …`.
 pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) -> Result<(), Error> {
@@ -36,20 +36,25 @@ pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) 
     let following = async {
         let options = MonitorOptions { last, ..MonitorOptions::default() };
         let mut monitor = client.monitor(&id, options).await?;
+        let spinner = spinner(output, "");
         let mut phase: Option<Phase> = None;
         while let Some(frame) = monitor.next().await? {
             let status = frame.status;
             if status.phase != phase && status.phase.is_some() {
                 phase = status.phase;
+                let word = phase.map_or("", Phase::as_str);
                 if phases {
-                    output.data(&format!("Status: {}\n", phase.map_or("", Phase::as_str)))?;
+                    spinner.suspend(|| output.data(&format!("Status: {word}\n")))?;
                 }
+                spinner.set_message(word.to_lowercase());
             }
             if status.log {
                 let line = |l: &str| format!("[--LOGS]      {l}\n");
-                output.data(&status.message.lines().map(line).collect::<String>())?;
+                let text: String = status.message.lines().map(line).collect();
+                spinner.suspend(|| output.data(&text))?;
             }
         }
+        spinner.finish_and_clear();
         Ok(())
     };
     interruptible(&id, following).await?;
