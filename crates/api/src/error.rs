@@ -212,8 +212,14 @@ mod tests {
     fn every_code_has_its_page() {
         let pages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
         for code in Code::ALL {
-            let page = std::fs::read_to_string(pages.join(format!("{}.md", code.as_str()))).unwrap_or_default();
-            assert!(page.contains(code.title()), "{} has no page with the title `{}`", code.as_str(), code.title());
+            let page =
+                std::fs::read_to_string(pages.join(format!("{}.md", code.as_str()))).unwrap_or_default();
+            assert!(
+                page.contains(code.title()),
+                "{} has no page with the title `{}`",
+                code.as_str(),
+                code.title()
+            );
         }
     }
 }

@@ -47,7 +47,11 @@ fn random_text(length: usize) -> String {
         rng.fill(&mut bytes).expect("the system's random numbers are always there on Linux");
         // Values past 248 = 4 * 62 would make the first letters likelier.
         text.extend(
-            bytes.iter().filter(|b| **b < 248).map(|b| char::from(ALPHABET[usize::from(b % 62)])).take(length - text.len()),
+            bytes
+                .iter()
+                .filter(|b| **b < 248)
+                .map(|b| char::from(ALPHABET[usize::from(b % 62)]))
+                .take(length - text.len()),
         );
     }
     text
@@ -101,7 +105,14 @@ mod tests {
 
     #[test]
     fn refuses_what_could_leave_a_folder() {
-        for bad in ["", "training-", "training-../../abc", "training-12345678", "training-1234567890", "model-123456789"] {
+        for bad in [
+            "",
+            "training-",
+            "training-../../abc",
+            "training-12345678",
+            "training-1234567890",
+            "model-123456789",
+        ] {
             assert!(bad.parse::<RunId>().is_err(), "{bad}");
         }
         assert!("training--R8BaEnmg".parse::<RunId>().is_ok());

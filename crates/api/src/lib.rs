@@ -23,8 +23,8 @@ pub use monitor::{Frame, FrameStatus};
 pub use page::{Link, Page};
 pub use reference::{Bucket, Connection, DataReference, Location};
 pub use run::{
-    Author, ComputeConfiguration, Execution, Failure, Framework, Metadata, ModelDefinition, NewRun,
-    PatchOp, Phase, Run, RunEntity, Runtime, RunState, Status, StatusError, Transition,
+    Author, ComputeConfiguration, Execution, Failure, Framework, Metadata, ModelDefinition, NewRun, PatchOp,
+    Phase, Run, RunEntity, RunState, Runtime, Status, StatusError, Transition,
 };
 pub use secret::Secret;
 pub use time::Time;

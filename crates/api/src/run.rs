@@ -326,10 +326,14 @@ mod tests {
 
     #[test]
     fn framework_takes_every_public_form() {
-        let list: Framework =
-            serde_json::from_str(r#"{"name":"tensorflow","version":1.5,"runtimes":[{"name":"python","version":"3.5"}]}"#).unwrap();
-        let map: Framework =
-            serde_json::from_str(r#"{"name":"tensorflow","version":"1.5","runtimes":{"name":"python","version":3.5}}"#).unwrap();
+        let list: Framework = serde_json::from_str(
+            r#"{"name":"tensorflow","version":1.5,"runtimes":[{"name":"python","version":"3.5"}]}"#,
+        )
+        .unwrap();
+        let map: Framework = serde_json::from_str(
+            r#"{"name":"tensorflow","version":"1.5","runtimes":{"name":"python","version":3.5}}"#,
+        )
+        .unwrap();
         assert_eq!(list, map);
     }
 }

@@ -7,7 +7,13 @@ use clap_complete::Shell;
 
 /// Runs training code on your own machines, and keeps every result in S3.
 #[derive(Debug, Parser)]
-#[command(name = "trainyard", version, propagate_version = true, max_term_width = 100, infer_subcommands = false)]
+#[command(
+    name = "trainyard",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    infer_subcommands = false
+)]
 pub struct Arguments {
     /// Options of every verb.
     #[command(flatten)]

@@ -69,12 +69,12 @@ impl Connection {
     /// Finds the server that is meant.
     pub(crate) fn find(global: &Global) -> Result<Self, Error> {
         let token = variable("TRAINYARD_TOKEN").map(Secret::new);
-        if global.original || global.server.is_none() {
-            if let (Some(url), Some(password)) = (variable("ML_ENV"), variable("ML_PASSWORD")) {
-                let user = variable("ML_USERNAME").unwrap_or_default();
-                let auth = Auth::Password { user, password: Secret::new(password) };
-                return Ok(Self { client: Client::new(&url, auth)?, found: "ML_ENV".to_owned(), data: None });
-            }
+        if (global.original || global.server.is_none())
+            && let (Some(url), Some(password)) = (variable("ML_ENV"), variable("ML_PASSWORD"))
+        {
+            let user = variable("ML_USERNAME").unwrap_or_default();
+            let auth = Auth::Password { user, password: Secret::new(password) };
+            return Ok(Self { client: Client::new(&url, auth)?, found: "ML_ENV".to_owned(), data: None });
         }
         if let Some(url) = &global.server {
             let token = token.or_else(|| remembered(Some(url)).map(|l| l.token)).or_else(|| local_token(url));
@@ -83,7 +83,11 @@ impl Connection {
                     .hint(format!("run `trainyard login {url}`, or set TRAINYARD_TOKEN"))
             })?;
             let client = Client::new(url, Auth::Token(token))?;
-            return Ok(Self { client, found: "--server or TRAINYARD_SERVER".to_owned(), data: local_data(url) });
+            return Ok(Self {
+                client,
+                found: "--server or TRAINYARD_SERVER".to_owned(),
+                data: local_data(url),
+            });
         }
         if let Some(login) = remembered(None) {
             let data = local_data(&login.url);
@@ -117,7 +121,8 @@ fn local_url(data: &Path) -> Option<String> {
 }
 
 fn local_data(url: &str) -> Option<PathBuf> {
-    let same = |d: &PathBuf| local_url(d).is_some_and(|u| u.trim_end_matches('/') == url.trim_end_matches('/'));
+    let same =
+        |d: &PathBuf| local_url(d).is_some_and(|u| u.trim_end_matches('/') == url.trim_end_matches('/'));
     [data_folder(), quickstart_folder()].into_iter().find(same)
 }
 
@@ -156,7 +161,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
     let part = path.with_extension("part");
     let _ = fs::remove_file(&part);
-    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&part).map_err(failed)?;
+    let mut file =
+        fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&part).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     fs::rename(&part, path).map_err(failed)
 }

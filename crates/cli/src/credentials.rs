@@ -35,7 +35,8 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Credential>, Error> {
     };
     let mode = fs::metadata(path).map_err(|e| Error::file(path, &e))?.permissions().mode();
     if mode & 0o077 != 0 {
-        let problem = Problem::new(Code::Configuration, format!("{} can be read by other users", path.display()));
+        let problem =
+            Problem::new(Code::Configuration, format!("{} can be read by other users", path.display()));
         return Err(problem.hint(format!("run `chmod 600 {}`", path.display())).into());
     }
     let sections: BTreeMap<String, Section> = toml::from_str(&text).map_err(|e| {
@@ -58,6 +59,7 @@ pub(crate) fn write(path: &Path, name: &str, credential: &Credential) -> Result<
         access_key_id: credential.access_key_id.clone(),
         secret_access_key: credential.secret_access_key.clone(),
     };
-    let text = toml::to_string(&BTreeMap::from([(name, section)])).map_err(|e| Error::internal(e.to_string()))?;
+    let text =
+        toml::to_string(&BTreeMap::from([(name, section)])).map_err(|e| Error::internal(e.to_string()))?;
     config::write_private(path, text.as_bytes())
 }

@@ -25,7 +25,10 @@ pub(crate) async fn find(client: &Client, text: &str) -> Result<String, Error> {
     if text.parse::<RunId>().is_ok() {
         return Ok(text.to_owned());
     }
-    let missing = || Problem::new(Code::NotFound, format!("there is no training run `{text}`")).hint("`trainyard list training-runs` names them");
+    let missing = || {
+        Problem::new(Code::NotFound, format!("there is no training run `{text}`"))
+            .hint("`trainyard list training-runs` names them")
+    };
     if text == "last" {
         let page = client.runs(1, None).await?;
         let newest = page.resources.into_iter().next();
@@ -37,7 +40,9 @@ pub(crate) async fn find(client: &Client, text: &str) -> Result<String, Error> {
     let by_name: Vec<&Run> = runs.iter().filter(|r| r.entity.model_definition.name == text).collect();
     let prefix = |r: &&Run| {
         let id = id(r);
-        !text.is_empty() && (id.starts_with(text) && text.len() > "training-".len() || id["training-".len()..].starts_with(text))
+        !text.is_empty()
+            && (id.starts_with(text) && text.len() > "training-".len()
+                || id["training-".len()..].starts_with(text))
     };
     let by_prefix: Vec<&Run> = runs.iter().filter(prefix).collect();
     let found = if by_prefix.is_empty() { by_name } else { by_prefix };

@@ -27,7 +27,8 @@ const ORIGINAL_NAMES: [&str; 2] = ["bx", "ibmcloud"];
 /// Parses a command line. The original's form, `bx ml VERB …`, becomes ours with `original` set.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let mut words: Vec<OsString> = arguments.into_iter().collect();
-    let program = words.first().map(|p| std::path::Path::new(p).file_name().map_or_else(|| p.clone(), OsString::from));
+    let program =
+        words.first().map(|p| std::path::Path::new(p).file_name().map_or_else(|| p.clone(), OsString::from));
     let program = program.unwrap_or_default().to_string_lossy().into_owned();
     let mut original = ORIGINAL_NAMES.contains(&program.as_str());
     if !original && words.get(1).is_some_and(|w| ORIGINAL_NAMES.iter().any(|n| w == n)) {

@@ -65,7 +65,9 @@ pub struct Client {
 impl Client {
     /// For the server at `url`.
     pub fn new(url: &str, auth: Auth) -> Result<Self, Failed> {
-        let bad = |why: String| Problem::new(Code::Configuration, format!("`{url}` is not the address of a server: {why}"));
+        let bad = |why: String| {
+            Problem::new(Code::Configuration, format!("`{url}` is not the address of a server: {why}"))
+        };
         let base = Url::parse(url.trim_end_matches('/')).map_err(|e| bad(e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(bad("write http://host:port".to_owned()).into());
@@ -114,7 +116,12 @@ impl Client {
         self.json(self.request(Method::GET, path)).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Failed> {
+    async fn post<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failed> {
         self.json(self.request(method, path).json(body)).await
     }
 
@@ -125,7 +132,9 @@ impl Client {
 
     /// Removes a definition.
     pub async fn delete_definition(&self, id: &str) -> Result<(), Failed> {
-        self.send(self.request(Method::DELETE, &format!("/v3/ml_assets/training_definitions/{id}"))).await.map(|_| ())
+        self.send(self.request(Method::DELETE, &format!("/v3/ml_assets/training_definitions/{id}")))
+            .await
+            .map(|_| ())
     }
 
     /// Submits a run.
@@ -150,7 +159,9 @@ impl Client {
     pub async fn cancel(&self, id: &str) -> Result<(), Failed> {
         let operation =
             PatchOp { op: "replace".into(), path: "/status/state".into(), value: Value::from("canceled") };
-        self.send(self.request(Method::PATCH, &format!("/v3/models/{id}")).json(&[operation])).await.map(|_| ())
+        self.send(self.request(Method::PATCH, &format!("/v3/models/{id}")).json(&[operation]))
+            .await
+            .map(|_| ())
     }
 
     /// Removes a run's record.

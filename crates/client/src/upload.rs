@@ -19,7 +19,8 @@ impl Client {
         let unusable = |e: std::io::Error| Problem::new(Code::LocalFile, format!("{}: {e}", path.display()));
         let file = tokio::fs::File::open(path).await.map_err(unusable)?;
         let size = file.metadata().await.map_err(unusable)?.len();
-        let stream = ReaderStream::with_capacity(file, 64 * 1024).inspect_ok(move |chunk| meter(chunk.len() as u64));
+        let stream =
+            ReaderStream::with_capacity(file, 64 * 1024).inspect_ok(move |chunk| meter(chunk.len() as u64));
         let request = self.request(Method::PUT, content_url).header("content-length", size);
         let response = self.send(request.body(Body::wrap_stream(stream))).await?;
         let unread = |e: reqwest::Error| Problem::new(Code::Internal, e.without_url().to_string());

@@ -163,7 +163,10 @@ pub(crate) fn walk(
         match result {
             Ok(Some(target)) => check_link(&name, &target)?,
             Ok(None) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidData || e.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(e)
+                if e.kind() == std::io::ErrorKind::InvalidData
+                    || e.kind() == std::io::ErrorKind::InvalidInput =>
+            {
                 return Err(Error::Lying(format!("`{name}`: {e}")));
             }
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {

@@ -115,12 +115,14 @@ impl Error {
     pub fn problem(&self) -> Problem {
         let message = self.to_string();
         match self {
-            Self::ZipBytes { .. } | Self::Entries { .. } | Self::UnpackedBytes { .. } | Self::Ratio { .. } => {
-                Problem::new(Code::DefinitionLimit, message)
-                    .hint("leave data and results out of the zip: data belongs into the data bucket")
-            }
-            Self::NotAZip(_) => Problem::new(Code::DefinitionZip, message)
-                .hint("make one with `zip -r code.zip FOLDER`, or hand the folder itself to `trainyard train`"),
+            Self::ZipBytes { .. }
+            | Self::Entries { .. }
+            | Self::UnpackedBytes { .. }
+            | Self::Ratio { .. } => Problem::new(Code::DefinitionLimit, message)
+                .hint("leave data and results out of the zip: data belongs into the data bucket"),
+            Self::NotAZip(_) => Problem::new(Code::DefinitionZip, message).hint(
+                "make one with `zip -r code.zip FOLDER`, or hand the folder itself to `trainyard train`",
+            ),
             Self::File { .. } => Problem::new(Code::LocalFile, message),
             _ => Problem::new(Code::DefinitionZip, message),
         }

@@ -42,14 +42,8 @@ pub fn pack(folder: &Path, target: &Path) -> Result<Packed, Error> {
     }
     let file = File::create(target).map_err(|e| Error::file(target, e))?;
     let mut zip = ZipWriter::new(BufWriter::new(file));
-    let mut packed = Packed {
-        files: 0,
-        bytes: 0,
-        zip_bytes: 0,
-        sha256: String::new(),
-        largest: Vec::new(),
-        left_out,
-    };
+    let mut packed =
+        Packed { files: 0, bytes: 0, zip_bytes: 0, sha256: String::new(), largest: Vec::new(), left_out };
     for (name, path) in files {
         let failed = |e| Error::file(&path, e);
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
@@ -77,9 +71,10 @@ pub fn pack(folder: &Path, target: &Path) -> Result<Packed, Error> {
         packed.bytes += bytes;
         packed.largest.push((name, bytes));
     }
-    let written = zip.finish().map_err(|e| Error::file(target, e.into())).and_then(|mut w| {
-        w.flush().map_err(|e| Error::file(target, e))
-    });
+    let written = zip
+        .finish()
+        .map_err(|e| Error::file(target, e.into()))
+        .and_then(|mut w| w.flush().map_err(|e| Error::file(target, e)));
     written?;
     packed.largest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     packed.largest.truncate(LARGEST);

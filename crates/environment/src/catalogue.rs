@@ -56,8 +56,13 @@ impl Catalogue {
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
         let catalogue: Self = toml::from_str(text).map_err(|e| CatalogueError(e.to_string()))?;
         for entry in &catalogue.entries {
-            if let Some(loose) = entry.packages.iter().chain(entry.gpu.iter().flatten()).find(|p| !p.contains("==")) {
-                return Err(CatalogueError(format!("{} {}: `{loose}` is not pinned with ==", entry.name, entry.version)));
+            if let Some(loose) =
+                entry.packages.iter().chain(entry.gpu.iter().flatten()).find(|p| !p.contains("=="))
+            {
+                return Err(CatalogueError(format!(
+                    "{} {}: `{loose}` is not pinned with ==",
+                    entry.name, entry.version
+                )));
             }
             if entry.python.is_empty() {
                 return Err(CatalogueError(format!("{} {} names no python", entry.name, entry.version)));

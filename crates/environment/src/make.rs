@@ -104,7 +104,8 @@ fn key(spec: &EnvironmentSpec) -> String {
 }
 
 async fn lock(path: &Path, say: &mut impl FnMut(String)) -> Result<File, MakeError> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(file_error(path))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(file_error(path))?;
     if file.try_lock().is_ok() {
         return Ok(file);
     }
@@ -124,13 +125,16 @@ async fn lock(path: &Path, say: &mut impl FnMut(String)) -> Result<File, MakeErr
 async fn build(folder: &Path, spec: &EnvironmentSpec) -> Result<(), MakeError> {
     let pythons = find_pythons().await;
     let fits = |p: &&Python| {
-        p.version.strip_prefix(spec.python.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        p.version
+            .strip_prefix(spec.python.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     let python = pythons.iter().find(fits).ok_or_else(|| MakeError::NoPython {
         wanted: spec.python.clone(),
         here: pythons.iter().map(|p| p.version.clone()).collect::<Vec<_>>().join(", "),
     })?;
-    let (excluded, packages): (Vec<&String>, Vec<&String>) = spec.packages.iter().partition(|p| p.starts_with('!'));
+    let (excluded, packages): (Vec<&String>, Vec<&String>) =
+        spec.packages.iter().partition(|p| p.starts_with('!'));
     let interpreter = folder.join("bin/python");
     if has_uv().await {
         run(Command::new("uv").args(["venv", "--quiet", "--python"]).arg(&python.path).arg(folder)).await?;
@@ -160,9 +164,12 @@ async fn has_uv() -> bool {
 
 async fn run(command: &mut Command) -> Result<(), MakeError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|source| {
-        MakeError::File { path: program.clone(), source }
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|source| MakeError::File { path: program.clone(), source })?;
     if output.status.success() {
         return Ok(());
     }

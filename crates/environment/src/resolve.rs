@@ -22,12 +22,16 @@ impl Catalogue {
     pub fn resolve(&self, asked: &Framework, pythons: &[Python], gpu: bool) -> Result<Resolved, Unknown> {
         let wanted_python = asked.runtimes.iter().find(|r| r.name.eq_ignore_ascii_case("python"));
         let wanted_python = wanted_python.map_or("3", |r| r.version.as_str());
-        let named: Vec<&Entry> = self.entries.iter().filter(|e| e.name.eq_ignore_ascii_case(&asked.name)).collect();
+        let named: Vec<&Entry> =
+            self.entries.iter().filter(|e| e.name.eq_ignore_ascii_case(&asked.name)).collect();
         if named.is_empty() {
             return Err(self.unknown_name(asked));
         }
-        let mut fitting: Vec<&Entry> =
-            named.iter().copied().filter(|e| e.packages.is_empty() || begins(&e.version, &asked.version)).collect();
+        let mut fitting: Vec<&Entry> = named
+            .iter()
+            .copied()
+            .filter(|e| e.packages.is_empty() || begins(&e.version, &asked.version))
+            .collect();
         if fitting.is_empty() {
             return Err(self.unknown_version(asked, &named));
         }
@@ -63,7 +67,10 @@ impl Catalogue {
         if let Some(old) = self.originals.iter().find(|o| o.name.eq_ignore_ascii_case(&asked.name)) {
             let [name, version] = &old.nearest;
             return Unknown {
-                message: format!("{} {} was a framework of the original service, and nothing runs it today", asked.name, asked.version),
+                message: format!(
+                    "{} {} was a framework of the original service, and nothing runs it today",
+                    asked.name, asked.version
+                ),
                 hint: format!("the nearest that can run is {name} {}", self.newest(name, version)),
             };
         }
@@ -80,12 +87,16 @@ impl Catalogue {
     fn unknown_version(&self, asked: &Framework, named: &[&Entry]) -> Unknown {
         let plain = asked.version.split('-').next().unwrap_or("");
         let old = self.originals.iter().find(|o| {
-            o.name.eq_ignore_ascii_case(&asked.name) && o.versions.iter().any(|v| begins(plain, v) || begins(v, plain))
+            o.name.eq_ignore_ascii_case(&asked.name)
+                && o.versions.iter().any(|v| begins(plain, v) || begins(v, plain))
         });
         let versions: Vec<&str> = named.iter().map(|e| e.version.as_str()).collect();
         match old {
             Some(Original { nearest: [name, version], .. }) => Unknown {
-                message: format!("{} {} was a version of the original service, and nothing runs it today", asked.name, asked.version),
+                message: format!(
+                    "{} {} was a version of the original service, and nothing runs it today",
+                    asked.name, asked.version
+                ),
                 hint: format!("the nearest that can run is {name} {}", self.newest(name, version)),
             },
             None => Unknown {
@@ -97,10 +108,11 @@ impl Catalogue {
 
     fn newest(&self, name: &str, prefix: &str) -> String {
         let fitting = self.entries.iter().filter(|e| e.name == name && begins(&e.version, prefix));
-        fitting.max_by_key(|e| version_key(&e.version)).map_or_else(|| prefix.to_owned(), |e| e.version.clone())
+        fitting
+            .max_by_key(|e| version_key(&e.version))
+            .map_or_else(|| prefix.to_owned(), |e| e.version.clone())
     }
 }
-
 
 fn spec(entry: &Entry, python: &Python, gpu: bool) -> Resolved {
     let packages = if gpu { entry.gpu.as_ref().unwrap_or(&entry.packages) } else { &entry.packages };
@@ -126,7 +138,10 @@ fn version_key(version: &str) -> Vec<u64> {
 
 /// Versions of python that no current framework supports.
 fn is_retired(python: &str) -> bool {
-    python.strip_prefix("3.").and_then(|m| m.split('.').next()?.parse::<u32>().ok()).is_some_and(|minor| minor < 9)
+    python
+        .strip_prefix("3.")
+        .and_then(|m| m.split('.').next()?.parse::<u32>().ok())
+        .is_some_and(|minor| minor < 9)
 }
 
 fn list(words: &[&str]) -> String {
@@ -144,7 +159,11 @@ mod tests {
 
     fn asked(name: &str, version: &str, python: Option<&str>) -> Framework {
         let runtime = |v: &str| Runtime { name: "python".into(), version: v.into() };
-        Framework { name: name.into(), version: version.into(), runtimes: python.map(runtime).into_iter().collect() }
+        Framework {
+            name: name.into(),
+            version: version.into(),
+            runtimes: python.map(runtime).into_iter().collect(),
+        }
     }
 
     fn here() -> Vec<Python> {
@@ -158,21 +177,31 @@ mod tests {
     #[test]
     fn a_beginning_takes_the_newest() {
         assert_eq!(resolve(&asked("tensorflow", "2", None)).unwrap().label, "tensorflow 2.21.0, python 3.11");
-        assert_eq!(resolve(&asked("TensorFlow", "2.20", None)).unwrap().label, "tensorflow 2.20.0, python 3.11");
+        assert_eq!(
+            resolve(&asked("TensorFlow", "2.20", None)).unwrap().label,
+            "tensorflow 2.20.0, python 3.11"
+        );
         assert!(resolve(&asked("tensorflow", "2.2", None)).is_err());
     }
 
     #[test]
     fn the_originals_are_answered_with_the_nearest() {
         let error = resolve(&asked("tensorflow", "1.5", Some("3.5"))).unwrap_err();
-        assert!(error.message.contains("original service") && error.hint.contains("tensorflow 2.21.0"), "{error:?}");
+        assert!(
+            error.message.contains("original service") && error.hint.contains("tensorflow 2.21.0"),
+            "{error:?}"
+        );
         assert!(resolve(&asked("caffe", "1.0", None)).unwrap_err().hint.contains("pytorch"));
-        assert!(resolve(&asked("tensorflow", "1.5-py3-horovod", None)).unwrap_err().message.contains("original"));
+        assert!(
+            resolve(&asked("tensorflow", "1.5-py3-horovod", None)).unwrap_err().message.contains("original")
+        );
     }
 
     #[test]
     fn the_unknown_is_answered_with_what_there_is() {
-        assert!(resolve(&asked("tensorflw", "2", None)).unwrap_err().hint.contains("did you mean `tensorflow`"));
+        assert!(
+            resolve(&asked("tensorflw", "2", None)).unwrap_err().hint.contains("did you mean `tensorflow`")
+        );
         assert!(resolve(&asked("jax", "7", None)).unwrap_err().hint.contains("0.10.2"));
         let python = resolve(&asked("jax", "0", Some("3.12"))).unwrap_err();
         assert!(python.message.contains("3.12") && python.hint.contains("3.11.7"), "{python:?}");

@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trainyard_api::{Code, Failure, Phase, Time, Transition, runner::Purpose};
 
-use crate::{
-    Active, Ended, Event, MAX_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit,
-};
+use crate::{Active, Ended, Event, MAX_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit};
 
 /// What has to be done once an event is durable. Doing it twice is harmless.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,13 +26,12 @@ pub(crate) fn apply(root: &mut Node, setting: &str, problems: &mut Vec<Problem>)
             problems.push(bad(&format!("what stands before `{part}` is not a mapping")));
             return;
         };
-        let at = match entries.iter().position(|(k, _)| k.text == part) {
-            Some(at) => at,
-            None => {
-                let key = Key { text: part.to_owned(), span: node.span.clone() };
-                entries.push((key, Node { span: node.span.clone(), value: Value::Null }));
-                entries.len() - 1
-            }
+        let at = if let Some(at) = entries.iter().position(|(k, _)| k.text == part) {
+            at
+        } else {
+            let key = Key { text: part.to_owned(), span: node.span.clone() };
+            entries.push((key, Node { span: node.span.clone(), value: Value::Null }));
+            entries.len() - 1
         };
         node = &mut entries[at].1;
     }

@@ -20,20 +20,19 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Over `node`; `None`, with a problem noted, when it is no mapping.
     pub(crate) fn new(node: &'a Node, path: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        match &node.value {
-            Value::Map(entries) => Some(Self {
+        if let Value::Map(entries) = &node.value {
+            Some(Self {
                 path: path.to_owned(),
                 span: node.span.clone(),
                 entries,
                 known: Vec::new(),
                 taken: Vec::new(),
-            }),
-            _ => {
-                let name = if path.is_empty() { "the manifest".to_owned() } else { format!("`{path}`") };
-                let message = format!("{name} has to be a mapping");
-                problems.push(Problem::new(node.span.clone(), message, format!("this is {}", node.kind())));
-                None
-            }
+            })
+        } else {
+            let name = if path.is_empty() { "the manifest".to_owned() } else { format!("`{path}`") };
+            let message = format!("{name} has to be a mapping");
+            problems.push(Problem::new(node.span.clone(), message, format!("this is {}", node.kind())));
+            None
         }
     }
 
@@ -62,14 +61,13 @@ impl<'a> Reader<'a> {
     /// Notes that `key` is missing: at its own place when it stands there without a value.
     pub(crate) fn missing(&self, key: &str, problems: &mut Vec<Problem>) {
         let message = format!("`{}` is missing", self.at(key));
-        let problem = match self.entries.iter().find(|(k, _)| k.text == key) {
-            Some((k, _)) => Problem::new(k.span.clone(), message, "it has no value"),
-            None => {
-                // A whole block as a label hides more than it shows: point at where it begins.
-                let start = self.span.start;
-                let end = self.entries.first().map_or(self.span.end, |(k, _)| k.span.end);
-                Problem::new(start..end.max(start), message, format!("add `{key}:` to this mapping"))
-            }
+        let problem = if let Some((k, _)) = self.entries.iter().find(|(k, _)| k.text == key) {
+            Problem::new(k.span.clone(), message, "it has no value")
+        } else {
+            // A whole block as a label hides more than it shows: point at where it begins.
+            let start = self.span.start;
+            let end = self.entries.first().map_or(self.span.end, |(k, _)| k.span.end);
+            Problem::new(start..end.max(start), message, format!("add `{key}:` to this mapping"))
         };
         problems.push(problem);
     }
@@ -86,7 +84,11 @@ impl<'a> Reader<'a> {
         let Some(node) = self.require(key, problems) else { return String::new() };
         let Some(text) = scalar(node, &path, problems) else { return String::new() };
         if text.trim().is_empty() {
-            problems.push(Problem::new(node.span.clone(), format!("`{path}` is empty"), "write something here"));
+            problems.push(Problem::new(
+                node.span.clone(),
+                format!("`{path}` is empty"),
+                "write something here",
+            ));
         }
         text
     }
@@ -98,7 +100,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A mapping below `key` that has to be there.
-    pub(crate) fn required_child(&mut self, key: &'static str, problems: &mut Vec<Problem>) -> Option<Reader<'a>> {
+    pub(crate) fn required_child(
+        &mut self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Reader<'a>> {
         let path = self.at(key);
         self.require(key, problems).and_then(|node| Reader::new(node, &path, problems))
     }
@@ -119,13 +125,12 @@ impl<'a> Reader<'a> {
 
 /// The text of a scalar.
 pub(crate) fn scalar(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<String> {
-    match &node.value {
-        Value::Scalar { text, .. } => Some(text.clone()),
-        _ => {
-            let message = format!("`{path}` has to be text");
-            problems.push(Problem::new(node.span.clone(), message, format!("this is {}", node.kind())));
-            None
-        }
+    if let Value::Scalar { text, .. } = &node.value {
+        Some(text.clone())
+    } else {
+        let message = format!("`{path}` has to be text");
+        problems.push(Problem::new(node.span.clone(), message, format!("this is {}", node.kind())));
+        None
     }
 }
 
@@ -133,5 +138,8 @@ pub(crate) fn scalar(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Op
 pub(crate) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let fold = |s: &str| s.to_lowercase().replace(['-', ' '], "_");
     let scored = candidates.iter().map(|c| (strsim::damerau_levenshtein(&fold(word), &fold(c)), *c));
-    scored.min_by_key(|(d, _)| *d).filter(|(d, c)| *d <= 2.max(c.len() / 4) && *d < word.len()).map(|(_, c)| c)
+    scored
+        .min_by_key(|(d, _)| *d)
+        .filter(|(d, c)| *d <= 2.max(c.len() / 4) && *d < word.len())
+        .map(|(_, c)| c)
 }

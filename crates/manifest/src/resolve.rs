@@ -51,7 +51,9 @@ impl Unresolved {
     pub fn problem(&self) -> Problem {
         let problem = Problem::new(Code::Manifest, self.to_string());
         match self {
-            Self::Credential { .. } => problem.hint("add a section of that name to your credentials.toml; `trainyard doctor` says where it is"),
+            Self::Credential { .. } => problem.hint(
+                "add a section of that name to your credentials.toml; `trainyard doctor` says where it is",
+            ),
             _ => problem,
         }
     }
@@ -87,11 +89,16 @@ pub fn resolve(
     })
 }
 
-fn expand(text: &str, place: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, Unresolved> {
+fn expand(
+    text: &str,
+    place: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Unresolved> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
-        let form = || Unresolved::Form { place: place.to_owned(), text: rest[at..].chars().take(60).collect() };
+        let form =
+            || Unresolved::Form { place: place.to_owned(), text: rest[at..].chars().take(60).collect() };
         let end = rest[at..].find('}').ok_or_else(form)? + at;
         let name = rest[at + 2..end].strip_prefix("env:").ok_or_else(form)?;
         let value = environment(name)
@@ -114,7 +121,11 @@ mod tests {
         let mut known = std::collections::BTreeMap::new();
         known.insert(
             "mine".to_owned(),
-            Credential { endpoint_url: "http://h".into(), access_key_id: "a".into(), secret_access_key: Secret::new("b") },
+            Credential {
+                endpoint_url: "http://h".into(),
+                access_key_id: "a".into(),
+                secret_access_key: Secret::new("b"),
+            },
         );
         let by_name = Connection { name: Some("mine".into()), ..Connection::default() };
         assert_eq!(resolve(&by_name, "c", &env, &known).unwrap().access_key_id, "a");

@@ -40,14 +40,15 @@ fn loosen(schema: &mut Value) {
         { "type": "string", "pattern": "^[0-9]+ *(s|m|min|h|d)?$" },
     ]});
     defs["Execution"]["properties"]["max_run_time"] = describe(&time, duration);
-    defs["ModelDefinition"]["properties"]["author"] =
-        json!({ "description": "Who wrote it.", "anyOf": [{ "type": "string" }, { "$ref": "#/$defs/Author" }] });
+    defs["ModelDefinition"]["properties"]["author"] = json!({ "description": "Who wrote it.", "anyOf": [{ "type": "string" }, { "$ref": "#/$defs/Author" }] });
     defs["Compute"]["properties"]["nodes"]["minimum"] = json!(1);
-    for (old, new) in [("access_key_id", "aws_access_key_id"), ("secret_access_key", "aws_secret_access_key")] {
+    for (old, new) in [("access_key_id", "aws_access_key_id"), ("secret_access_key", "aws_secret_access_key")]
+    {
         let copy = defs["Connection"]["properties"][old].clone();
         defs["Connection"]["properties"][new] = copy;
     }
-    let kind = json!({ "const": "s3", "description": "Only `s3` is there. It may stand beside the bucket too." });
+    let kind =
+        json!({ "const": "s3", "description": "Only `s3` is there. It may stand beside the bucket too." });
     for owner in ["DataReference", "ResultsReference", "Bucket"] {
         defs[owner]["properties"]["type"] = kind.clone();
     }

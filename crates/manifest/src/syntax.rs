@@ -55,7 +55,8 @@ fn open_quote(text: &str) -> Option<usize> {
         if content.starts_with('#') {
             continue;
         }
-        let value = content.find(": ").map_or(content.trim_start_matches("- "), |at| content[at + 2..].trim_start());
+        let value =
+            content.find(": ").map_or(content.trim_start_matches("- "), |at| content[at + 2..].trim_start());
         let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else { continue };
         if closes(&value[1..], quote) {
             continue;

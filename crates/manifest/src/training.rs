@@ -134,7 +134,8 @@ pub struct ResultsReference {
 pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<TrainingManifest, Report> {
     let mut problems = Vec::new();
     if text.len() > MAX_SIZE {
-        let problem = Problem::new(0..0, format!("the file has {} bytes, {MAX_SIZE} are allowed", text.len()), "");
+        let problem =
+            Problem::new(0..0, format!("the file has {} bytes, {MAX_SIZE} are allowed", text.len()), "");
         return Err(Report::new(name, "", vec![problem]));
     }
     let root = tree::parse(text, &mut problems);
@@ -216,8 +217,16 @@ fn read_framework(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Framew
         && let Some(text) = scalar(node, &path, problems)
     {
         if let Some(plain) = text.strip_suffix("-py2").or(text.strip_suffix("-py3")) {
-            let help = format!("write `version: \"{plain}\"`, and `runtimes: {{name: python, version: \"3\"}}`");
-            problems.push(Problem::new(node.span.clone(), "the python version is not part of the version", "a form of 2017").help(help));
+            let help =
+                format!("write `version: \"{plain}\"`, and `runtimes: {{name: python, version: \"3\"}}`");
+            problems.push(
+                Problem::new(
+                    node.span.clone(),
+                    "the python version is not part of the version",
+                    "a form of 2017",
+                )
+                .help(help),
+            );
         }
         version = text;
     }
@@ -235,8 +244,10 @@ fn read_framework(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Framew
 
 fn runtime(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Runtime> {
     let mut reader = Reader::new(node, path, problems)?;
-    let runtime =
-        Runtime { name: reader.required_text("name", problems), version: reader.required_text("version", problems) };
+    let runtime = Runtime {
+        name: reader.required_text("name", problems),
+        version: reader.required_text("version", problems),
+    };
     reader.finish(problems);
     Some(runtime)
 }
@@ -272,8 +283,10 @@ fn reference(
     problems: &mut Vec<Problem>,
 ) -> (Option<String>, Connection, Bucket) {
     let name = reader.text("name", problems);
-    let connection =
-        reader.required_child("connection", problems).map(|r| read_connection(r, problems)).unwrap_or_default();
+    let connection = reader
+        .required_child("connection", problems)
+        .map(|r| read_connection(r, problems))
+        .unwrap_or_default();
     let path = reader.at("type");
     let outer = reader.get("type");
     let mut inner = None;
@@ -283,7 +296,11 @@ fn reference(
         if let Some(node) = place.get("bucket")
             && bucket.bucket.contains("${env:")
         {
-            let problem = Problem::new(node.span.clone(), "references are resolved in `connection` values only", "here");
+            let problem = Problem::new(
+                node.span.clone(),
+                "references are resolved in `connection` values only",
+                "here",
+            );
             problems.push(problem);
         }
         inner = place.get("type");
@@ -302,7 +319,11 @@ fn check_type(node: &Node, path: &str, problems: &mut Vec<Problem>) {
     if text == "s3" {
         return;
     }
-    let problem = Problem::new(node.span.clone(), format!("`{path}` is `{text}`, and only `s3` is there"), "write `s3`");
+    let problem = Problem::new(
+        node.span.clone(),
+        format!("`{path}` is `{text}`, and only `s3` is there"),
+        "write `s3`",
+    );
     problems.push(if OLD_TYPES.contains(&text.as_str()) {
         problem.help("this store type was used before 2018; any S3 endpoint takes its place")
     } else {
@@ -316,7 +337,10 @@ fn read_connection(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Conne
     let connection = Connection {
         name,
         endpoint_url: reader.text("endpoint_url", problems),
-        access_key_id: either(reader.text("access_key_id", problems), reader.text("aws_access_key_id", problems)),
+        access_key_id: either(
+            reader.text("access_key_id", problems),
+            reader.text("aws_access_key_id", problems),
+        ),
         secret_access_key: either(
             reader.text("secret_access_key", problems),
             reader.text("aws_secret_access_key", problems),

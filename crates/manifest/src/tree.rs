@@ -113,7 +113,11 @@ impl Builder<'_> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        return self.stop(place, "there is more than one document in the file", "a second one begins");
+                        return self.stop(
+                            place,
+                            "there is more than one document in the file",
+                            "a second one begins",
+                        );
                     }
                 }
                 Event::Scalar(scalar, style, anchor, _) => {

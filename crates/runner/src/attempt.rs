@@ -23,7 +23,8 @@ use crate::{
     reporter::Reporter,
     salvage,
     spool::Spool,
-    stage_in, stage_out::Output,
+    stage_in,
+    stage_out::Output,
     stop::Stop,
 };
 
@@ -165,12 +166,11 @@ async fn supervise(
 async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Error> {
     program.tree.signal(nix::sys::signal::Signal::SIGTERM);
     let grace = Duration::from_secs(order.grace);
-    match tokio::time::timeout(grace, program.wait()).await {
-        Ok(exit) => exit,
-        Err(_) => {
-            program.tree.signal(nix::sys::signal::Signal::SIGKILL);
-            program.wait().await
-        }
+    if let Ok(exit) = tokio::time::timeout(grace, program.wait()).await {
+        exit
+    } else {
+        program.tree.signal(nix::sys::signal::Signal::SIGKILL);
+        program.wait().await
     }
 }
 
@@ -211,7 +211,9 @@ async fn lock(folder: &Path) -> Result<File, Error> {
     loop {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
             Err(TryLockError::WouldBlock) => return Err(Error::Locked),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }

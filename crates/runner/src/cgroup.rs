@@ -70,7 +70,10 @@ impl Cgroup {
 }
 
 fn path_of(name: &str) -> Option<PathBuf> {
-    let mount = MOUNTS.iter().map(Path::new).find(|m| m.join("cgroup.procs").exists() && !m.join("tasks").exists())?;
+    let mount = MOUNTS
+        .iter()
+        .map(Path::new)
+        .find(|m| m.join("cgroup.procs").exists() && !m.join("tasks").exists())?;
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = text.lines().find_map(|l| l.strip_prefix("0::"))?;
     Some(mount.join(own.trim_start_matches('/')).join(format!("trainyard-{name}")))

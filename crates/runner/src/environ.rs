@@ -8,8 +8,22 @@ use trainyard_api::runner::WorkOrder;
 
 /// Variables of the runner that are passed on.
 const PASSED: [&str; 16] = [
-    "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PATH", "LD_LIBRARY_PATH",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// Folders as the program sees them.
@@ -23,7 +37,11 @@ pub(crate) struct Places {
 }
 
 /// The variables of a run, in order.
-pub(crate) fn variables(order: &WorkOrder, places: &Places, environment: Option<&Path>) -> Vec<(String, String)> {
+pub(crate) fn variables(
+    order: &WorkOrder,
+    places: &Places,
+    environment: Option<&Path>,
+) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in std::env::vars() {
         // Settings of the package index are wanted by commands that install; one that carries a

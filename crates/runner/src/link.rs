@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// A server that is away this long is given up; until then the runner keeps what it has.
-const GIVE_UP: Duration = Duration::from_secs(14 * 24 * 3600);
+const GIVE_UP: Duration = Duration::from_hours(336);
 
 /// One server, as this attempt speaks to it.
 #[derive(Clone)]
@@ -61,7 +61,8 @@ impl Link {
     /// Sends log bytes that begin at `offset` of this attempt's log, once.
     pub(crate) async fn log(&self, offset: u64, bytes: Vec<u8>) -> Result<Ack, LinkError> {
         let url = format!("{}/log?offset={offset}", self.base);
-        let request = self.client.post(url).bearer_auth(self.ticket.token.expose()).timeout(ANSWER).body(bytes);
+        let request =
+            self.client.post(url).bearer_auth(self.ticket.token.expose()).timeout(ANSWER).body(bytes);
         json(request.send().await).await
     }
 
@@ -77,7 +78,8 @@ impl Link {
 
     async fn post<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, LinkError> {
         let url = format!("{}/{verb}", self.base);
-        let request = self.client.post(url).bearer_auth(self.ticket.token.expose()).timeout(ANSWER).json(body);
+        let request =
+            self.client.post(url).bearer_auth(self.ticket.token.expose()).timeout(ANSWER).json(body);
         json(request.send().await).await
     }
 
@@ -135,10 +137,13 @@ async fn checked(result: reqwest::Result<Response>) -> Result<Response, LinkErro
         return Ok(response);
     }
     let body: Option<ErrorBody> = response.json().await.ok();
-    let message = body.and_then(|b| b.errors.into_iter().next()).map_or_else(|| status.to_string(), |e| e.message);
+    let message =
+        body.and_then(|b| b.errors.into_iter().next()).map_or_else(|| status.to_string(), |e| e.message);
     // 401: the token is not known; 404: the run is gone; 409: another attempt took its place.
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::CONFLICT => Err(LinkError::Fenced(message)),
+        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
+            Err(LinkError::Fenced(message))
+        }
         _ => Err(LinkError::Away(message)),
     }
 }

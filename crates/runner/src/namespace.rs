@@ -66,6 +66,10 @@ impl Namespace {
 
     /// The path that `inside` has for the program.
     pub(crate) fn path(layout: &Layout, inside: &Path) -> PathBuf {
-        inside.strip_prefix(&layout.job).map_or_else(|_| inside.to_owned(), |rest| Path::new(JOB).join(rest))
+        match inside.strip_prefix(&layout.job) {
+            Ok(rest) if rest.as_os_str().is_empty() => PathBuf::from(JOB),
+            Ok(rest) => Path::new(JOB).join(rest),
+            Err(_) => inside.to_owned(),
+        }
     }
 }

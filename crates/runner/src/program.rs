@@ -28,7 +28,11 @@ pub(crate) struct Program {
 }
 
 /// Starts the command of `order`.
-pub(crate) fn start(order: &WorkOrder, layout: &Layout, environment: Option<&Path>) -> Result<Program, Error> {
+pub(crate) fn start(
+    order: &WorkOrder,
+    layout: &Layout,
+    environment: Option<&Path>,
+) -> Result<Program, Error> {
     let tree = Tree::new(Cgroup::make(order.run.as_str()));
     let namespace = Namespace::prepare(layout);
     let inside = namespace.is_some();
@@ -85,7 +89,7 @@ fn spawn(
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
-    let code = places.code.clone();
+    let code = places.code;
     let code = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(code.as_os_str()))?;
     let prepare = move || {
         setsid()?;
@@ -101,7 +105,10 @@ fn spawn(
     // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes
     // system calls only (setsid, write, unshare, mount, chdir) on values that were allocated
     // before the fork; errors are numbers, and nothing is locked or allocated.
-    #[expect(unsafe_code, reason = "a session, a cgroup and a namespace have to be entered by the child itself")]
+    #[expect(
+        unsafe_code,
+        reason = "a session, a cgroup and a namespace have to be entered by the child itself"
+    )]
     unsafe {
         command.pre_exec(prepare);
     }

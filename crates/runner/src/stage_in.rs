@@ -52,7 +52,9 @@ async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http
     let started = Instant::now();
     let bucket = Bucket::new(http, &order.data.connection, &order.data.bucket).map_err(Error::StageIn)?;
     let cache = Cache::open(&node.join("cache")).map_err(Error::StageIn)?;
-    let staged = stage_in(&bucket, "", Some(&cache), &layout.data, &Progress::default()).await.map_err(Error::StageIn)?;
+    let staged = stage_in(&bucket, "", Some(&cache), &layout.data, &Progress::default())
+        .await
+        .map_err(Error::StageIn)?;
     Ok(format!(
         "bucket {}: {} files, {} bytes in {:.3} s; over the network: {} files, {} bytes; connections taken up again: {}\n",
         order.data.bucket,
@@ -66,7 +68,8 @@ async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http
 }
 
 async fn fetch_checkpoints(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Upload, Error> {
-    let bucket = Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageIn)?;
+    let bucket =
+        Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageIn)?;
     let progress = Progress::default();
     stage_in(&bucket, CHECKPOINTS, None, &layout.checkpoints, &progress).await.map_err(Error::StageIn)?;
     let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::{task::JoinHandle, sync::watch};
+use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{
     Failure,
     runner::{Exit, WorkOrder},
@@ -46,7 +46,8 @@ impl Output {
         http: &Http,
         checkpoints: Option<Upload>,
     ) -> Result<Self, Error> {
-        let bucket = || Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut);
+        let bucket =
+            || Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut);
         let results = Upload::new(bucket()?, format!("{}/", order.run));
         let checkpoints = match checkpoints {
             Some(upload) => upload,
@@ -102,7 +103,8 @@ impl Output {
             failure,
             files: self.results.inventory(),
         };
-        let text = serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;
+        let text =
+            serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;
         self.results.put(MARKER, Bytes::from(text)).await.map_err(Error::StageOut)
     }
 }

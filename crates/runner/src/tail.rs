@@ -18,7 +18,8 @@ impl Tail {
             inotify.watches().add(path, WatchMask::MODIFY)?;
             inotify.into_event_stream([0; 1024])
         };
-        let events = watch().map_err(|error| tracing::warn!(%error, "the log is looked at once a second")).ok();
+        let events =
+            watch().map_err(|error| tracing::warn!(%error, "the log is looked at once a second")).ok();
         Self { events }
     }
 

@@ -193,7 +193,11 @@ struct Stretch {
 /// Opens the files behind `range` of an object. All of them at once: a reader then sees the
 /// version that it began with, whatever is written meanwhile. `None` when one is gone, because
 /// the object was replaced since the index was asked.
-fn open(folder: &Folder, segments: &[Segment], range: &Range<u64>) -> std::io::Result<Option<VecDeque<Stretch>>> {
+fn open(
+    folder: &Folder,
+    segments: &[Segment],
+    range: &Range<u64>,
+) -> std::io::Result<Option<VecDeque<Stretch>>> {
     let mut stretches = VecDeque::new();
     let mut start = 0;
     for segment in segments {
@@ -223,7 +227,8 @@ pub(crate) async fn read(
 ) -> S3Result<Option<StreamingBlob>> {
     let folder = folder.clone();
     let opened =
-        blocking(move || open(&folder, &segments, &range).map_err(|e| io_error("opening an object", &e))).await?;
+        blocking(move || open(&folder, &segments, &range).map_err(|e| io_error("opening an object", &e)))
+            .await?;
     let Some(stretches) = opened else { return Ok(None) };
     let chunks = stream::try_unfold(stretches, |mut stretches| async move {
         tokio::task::spawn_blocking(move || {
@@ -251,10 +256,19 @@ pub(crate) fn read_inline(bytes: Vec<u8>, range: Range<u64>) -> StreamingBlob {
 }
 
 /// Copies `range` of an object's files into a new file, by the kernel where it can.
-pub(crate) fn copy(folder: &Folder, source: Source, range: &Range<u64>) -> S3Result<Option<(Segment, Verified)>> {
+pub(crate) fn copy(
+    folder: &Folder,
+    source: Source,
+    range: &Range<u64>,
+) -> S3Result<Option<(Segment, Verified)>> {
     let failed = |e: std::io::Error| io_error("copying an object", &e);
     let (name, mut target) = folder.create().map_err(failed)?;
-    let mut spill = Spill { folder: folder.clone(), name: name.clone(), file: target.try_clone().map_err(failed)?, kept: false };
+    let mut spill = Spill {
+        folder: folder.clone(),
+        name: name.clone(),
+        file: target.try_clone().map_err(failed)?,
+        kept: false,
+    };
     match source {
         Source::Inline(bytes) => {
             let end = (range.end as usize).min(bytes.len());

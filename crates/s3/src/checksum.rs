@@ -4,11 +4,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use md5::{Digest, Md5};
 use s3s::{
-    S3Error, S3ErrorCode, S3Result,
+    S3Error, S3ErrorCode, S3Result, TrailingHeaders,
     checksum::ChecksumHasher,
     crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256},
     dto::Checksum,
-    TrailingHeaders,
 };
 
 /// Headers (or trailers) of the checksums that S3 knows, by the name they are stored under.
@@ -47,7 +46,10 @@ impl Digests {
             let by_algorithm = sent.algorithm.as_deref().is_some_and(|a| a.eq_ignore_ascii_case(name));
             let header = format!("x-amz-checksum-{name}");
             by_algorithm
-                || sent.trailer.as_deref().is_some_and(|t| t.split(',').any(|t| t.trim().eq_ignore_ascii_case(&header)))
+                || sent
+                    .trailer
+                    .as_deref()
+                    .is_some_and(|t| t.split(',').any(|t| t.trim().eq_ignore_ascii_case(&header)))
         };
         let mut want = Vec::new();
         for (name, value) in NAMES.into_iter().zip(sent.values.clone()) {
@@ -56,13 +58,20 @@ impl Digests {
             }
         }
         let wants = |name: &str| want.iter().any(|(n, _)| *n == name);
-        let mut asked = ChecksumHasher::default();
-        asked.crc32 = wants("crc32").then(Crc32::new);
-        asked.crc32c = wants("crc32c").then(Crc32c::new);
-        asked.crc64nvme = wants("crc64nvme").then(Crc64Nvme::new);
-        asked.sha1 = wants("sha1").then(Sha1::new);
-        asked.sha256 = wants("sha256").then(Sha256::new);
-        Self { md5: Md5::new(), crc64: Crc::new(CrcAlgorithm::Crc64Nvme), asked, want, content_md5: sent.content_md5 }
+        let asked = ChecksumHasher {
+            crc32: wants("crc32").then(Crc32::new),
+            crc32c: wants("crc32c").then(Crc32c::new),
+            crc64nvme: wants("crc64nvme").then(Crc64Nvme::new),
+            sha1: wants("sha1").then(Sha1::new),
+            sha256: wants("sha256").then(Sha256::new),
+        };
+        Self {
+            md5: Md5::new(),
+            crc64: Crc::new(CrcAlgorithm::Crc64Nvme),
+            asked,
+            want,
+            content_md5: sent.content_md5,
+        }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -77,14 +86,19 @@ impl Digests {
         if let Some(sent) = &self.content_md5
             && *sent != STANDARD.encode(md5)
         {
-            return Err(S3Error::with_message(S3ErrorCode::BadDigest, "Content-MD5 differs from the body's MD5"));
+            return Err(S3Error::with_message(
+                S3ErrorCode::BadDigest,
+                "Content-MD5 differs from the body's MD5",
+            ));
         }
         let crc64 = STANDARD.encode(self.crc64.finalize().to_be_bytes());
         let mut checksums = vec![("crc64nvme".to_owned(), crc64)];
         let computed = self.asked.finalize();
         for (name, header) in &self.want {
             let trailer = || {
-                trailers?.read(|h| h.get(format!("x-amz-checksum-{name}"))?.to_str().ok().map(str::to_owned)).flatten()
+                trailers?
+                    .read(|h| h.get(format!("x-amz-checksum-{name}"))?.to_str().ok().map(str::to_owned))
+                    .flatten()
             };
             let Some(sent) = header.clone().or_else(trailer) else { continue };
             let value = value(&computed, name).unwrap_or_default();
@@ -144,7 +158,10 @@ mod tests {
 
     #[test]
     fn a_wrong_checksum_is_refused() {
-        let mut d = Digests::new(Sent { values: [Some("AAAAAA==".into()), None, None, None, None], ..Sent::default() });
+        let mut d = Digests::new(Sent {
+            values: [Some("AAAAAA==".into()), None, None, None, None],
+            ..Sent::default()
+        });
         d.update(b"x");
         assert!(d.verify(None).is_err());
     }

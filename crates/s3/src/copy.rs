@@ -23,7 +23,9 @@ impl EmbeddedStore {
         };
         let (object, inline) = self.ask(|c| find_with_bytes(c, bucket, key))?;
         // A source that has not changed is 412 for a copy, never 304.
-        conditions.check_read(&object).map_err(|_| s3_error!(PreconditionFailed, "the source does not meet the condition"))?;
+        conditions
+            .check_read(&object)
+            .map_err(|_| s3_error!(PreconditionFailed, "the source does not meet the condition"))?;
         let source = match inline {
             Some(bytes) => Source::Inline(bytes),
             None => Source::Segments(object.segments.clone()),
@@ -69,7 +71,8 @@ impl EmbeddedStore {
             source @ Source::Segments(_) => {
                 let (folder, range) = (self.folder.clone(), 0..object.size);
                 let copied = blob::blocking(move || blob::copy(&folder, source, &range)).await?;
-                let (segment, _) = copied.ok_or_else(|| s3_error!(SlowDown, "the source is being replaced"))?;
+                let (segment, _) =
+                    copied.ok_or_else(|| s3_error!(SlowDown, "the source is being replaced"))?;
                 Content::Segments(vec![segment])
             }
         };
@@ -81,7 +84,10 @@ impl EmbeddedStore {
             last_modified: Some(timestamp(now())),
             ..CopyObjectResult::default()
         };
-        Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
+        Ok(S3Response::new(CopyObjectOutput {
+            copy_object_result: Some(result),
+            ..CopyObjectOutput::default()
+        }))
     }
 
     pub(crate) async fn upload_part_copy(
@@ -100,7 +106,8 @@ impl EmbeddedStore {
         let range = copy_range(input.copy_source_range.as_deref(), object.size)?;
         let folder = self.folder.clone();
         let copied = blob::blocking(move || blob::copy(&folder, source, &range)).await?;
-        let (segment, verified) = copied.ok_or_else(|| s3_error!(SlowDown, "the source is being replaced"))?;
+        let (segment, verified) =
+            copied.ok_or_else(|| s3_error!(SlowDown, "the source is being replaced"))?;
         let crc64 = verified.checksums.into_iter().next().map(|(_, value)| value).unwrap_or_default();
         let etag = verified.etag;
         self.keep_part(
@@ -116,16 +123,20 @@ impl EmbeddedStore {
             last_modified: Some(timestamp(now())),
             ..CopyPartResult::default()
         };
-        Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() }))
+        Ok(S3Response::new(UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..UploadPartCopyOutput::default()
+        }))
     }
 }
 
 /// `bytes=first-last`, both there and inside the object, as S3 asks of copies.
 fn copy_range(text: Option<&str>, size: u64) -> S3Result<Range<u64>> {
     let Some(text) = text else { return Ok(0..size) };
-    let parsed = text.strip_prefix("bytes=").and_then(|t| t.split_once('-')).and_then(|(first, last)| {
-        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
-    });
+    let parsed = text
+        .strip_prefix("bytes=")
+        .and_then(|t| t.split_once('-'))
+        .and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
     match parsed {
         Some((first, last)) if first <= last && last < size => Ok(first..last + 1),
         Some(_) => Err(s3_error!(InvalidRange, "the range is not inside the source")),

@@ -163,12 +163,10 @@ pub(crate) fn replace(
 
 /// Takes an object out; returns the segments that are free now.
 pub(crate) fn remove(c: &Connection, bucket: &str, key: &str) -> Result<Vec<Segment>, Failure> {
-    let mut delete = c.prepare_cached(
-        "DELETE FROM objects WHERE bucket = ?1 AND key = ?2 RETURNING inline, segments",
-    )?;
-    let gone: Option<(Option<i64>, String)> = delete
-        .query_row(params![bucket, key.as_bytes()], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()?;
+    let mut delete =
+        c.prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2 RETURNING inline, segments")?;
+    let gone: Option<(Option<i64>, String)> =
+        delete.query_row(params![bucket, key.as_bytes()], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
     let Some((inline, segments)) = gone else { return Ok(Vec::new()) };
     if let Some(id) = inline {
         c.prepare_cached("DELETE FROM inline WHERE id = ?1")?.execute([id])?;

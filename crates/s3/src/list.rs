@@ -50,9 +50,11 @@ fn list(
     let below = if prefix.is_empty() { None } else { after_prefix(prefix.as_bytes()) };
     let mut from = prefix.as_bytes().to_vec();
     if let Some(after) = after {
-        let inside = delimiter.is_some_and(|d| after.len() > prefix.len() && after.starts_with(prefix) && after.ends_with(d));
+        let inside = delimiter
+            .is_some_and(|d| after.len() > prefix.len() && after.starts_with(prefix) && after.ends_with(d));
         // A page may end with a common prefix: all of what it stands for has been said.
-        let next = if inside { after_prefix(after.as_bytes()) } else { Some([after.as_bytes(), b"\0"].concat()) };
+        let next =
+            if inside { after_prefix(after.as_bytes()) } else { Some([after.as_bytes(), b"\0"].concat()) };
         match next {
             Some(next) => from = from.max(next),
             None => return Ok(Listing::default()),
@@ -63,7 +65,13 @@ fn list(
     loop {
         let count = listing.objects.len() + listing.prefixes.len();
         // One more than fits tells whether there is another page.
-        let batch = scan(c, bucket, &from, below.as_deref(), if delimiter.is_some() { 64 } else { limit + 1 - count })?;
+        let batch = scan(
+            c,
+            bucket,
+            &from,
+            below.as_deref(),
+            if delimiter.is_some() { 64 } else { limit + 1 - count },
+        )?;
         if batch.is_empty() {
             return Ok(listing);
         }
@@ -74,20 +82,16 @@ fn list(
                 return Ok(listing);
             }
             let tail = object.key.get(prefix.len()..).unwrap_or("");
-            match delimiter.and_then(|d| tail.find(d).map(|at| prefix.len() + at + d.len())) {
-                Some(end) => {
-                    let common = object.key[..end].to_owned();
-                    jump = Some(after_prefix(common.as_bytes()));
-                    last.clone_from(&common);
-                    listing.prefixes.push(common);
-                    break;
-                }
-                None => {
-                    from = [object.key.as_bytes(), b"\0"].concat();
-                    last.clone_from(&object.key);
-                    listing.objects.push(object);
-                }
+            if let Some(end) = delimiter.and_then(|d| tail.find(d).map(|at| prefix.len() + at + d.len())) {
+                let common = object.key[..end].to_owned();
+                jump = Some(after_prefix(common.as_bytes()));
+                last.clone_from(&common);
+                listing.prefixes.push(common);
+                break;
             }
+            from = [object.key.as_bytes(), b"\0"].concat();
+            last.clone_from(&object.key);
+            listing.objects.push(object);
         }
         match jump {
             Some(Some(next)) => from = next,
@@ -100,7 +104,9 @@ fn list(
 fn limit(asked: Option<i32>) -> S3Result<usize> {
     match asked {
         None => Ok(PAGE),
-        Some(n) => usize::try_from(n).map(|n| n.min(PAGE)).map_err(|_| s3_error!(InvalidArgument, "max-keys is negative")),
+        Some(n) => usize::try_from(n)
+            .map(|n| n.min(PAGE))
+            .map_err(|_| s3_error!(InvalidArgument, "max-keys is negative")),
     }
 }
 
@@ -148,14 +154,17 @@ impl EmbeddedStore {
         let input = request.input;
         let limit = limit(input.max_keys)?;
         let encoding = Encoding::of(input.encoding_type.as_ref());
-        let after = match &input.continuation_token {
-            None => input.start_after.clone(),
-            Some(token) => {
-                let bytes = URL_SAFE_NO_PAD.decode(token).ok();
-                let text = bytes.and_then(|b| String::from_utf8(b).ok());
-                Some(text.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is not one of ours"))?)
-            }
-        };
+        let after =
+            match &input.continuation_token {
+                None => input.start_after.clone(),
+                Some(token) => {
+                    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+                    let text = bytes.and_then(|b| String::from_utf8(b).ok());
+                    Some(text.ok_or_else(|| {
+                        s3_error!(InvalidArgument, "the continuation token is not one of ours")
+                    })?)
+                }
+            };
         let prefix = input.prefix.clone().unwrap_or_default();
         let found = self.page(input.bucket.clone(), prefix, input.delimiter.clone(), after, limit).await?;
         Ok(S3Response::new(ListObjectsV2Output {
@@ -183,8 +192,9 @@ impl EmbeddedStore {
         let limit = limit(input.max_keys)?;
         let encoding = Encoding::of(input.encoding_type.as_ref());
         let prefix = input.prefix.clone().unwrap_or_default();
-        let found =
-            self.page(input.bucket.clone(), prefix, input.delimiter.clone(), input.marker.clone(), limit).await?;
+        let found = self
+            .page(input.bucket.clone(), prefix, input.delimiter.clone(), input.marker.clone(), limit)
+            .await?;
         Ok(S3Response::new(ListObjectsOutput {
             name: Some(input.bucket),
             prefix: Some(encoding.apply(&input.prefix.unwrap_or_default())),

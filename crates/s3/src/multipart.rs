@@ -1,5 +1,9 @@
 //! Multipart uploads. Parts are files; completing an upload only lists them in the index, so
 //! joining a terabyte takes no longer than joining a megabyte.
+#![expect(
+    clippy::unused_async,
+    reason = "operations of one trait: those that only ask the index do not wait"
+)]
 
 use md5::{Digest, Md5};
 use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
@@ -7,8 +11,7 @@ use trainyard_sqlite::rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::{
-    EmbeddedStore,
-    blob,
+    EmbeddedStore, blob,
     checksum::{Digests, Sent, empty_crc64, join_crc64},
     conditions::Conditions,
     encoding::Encoding,
@@ -41,7 +44,8 @@ struct PartContent {
 }
 
 pub(crate) fn require_upload(c: &Connection, id: &str, bucket: &str, key: &str) -> Result<Headers, Failure> {
-    let mut query = c.prepare_cached("SELECT headers FROM uploads WHERE id = ?1 AND bucket = ?2 AND key = ?3")?;
+    let mut query =
+        c.prepare_cached("SELECT headers FROM uploads WHERE id = ?1 AND bucket = ?2 AND key = ?3")?;
     let headers: Option<String> =
         query.query_row(params![id, bucket, key.as_bytes()], |r| r.get(0)).optional()?;
     Ok(serde_json::from_str(&headers.ok_or_else(no_such_upload)?)?)
@@ -97,8 +101,13 @@ impl EmbeddedStore {
         self.change(move |c| {
             index::require_bucket(c, &input.bucket)?;
             let headers = serde_json::to_string(&headers)?;
-            c.prepare_cached("INSERT INTO uploads VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![id, input.bucket, input.key.as_bytes(), now(), headers])?;
+            c.prepare_cached("INSERT INTO uploads VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+                id,
+                input.bucket,
+                input.key.as_bytes(),
+                now(),
+                headers
+            ])?;
             Ok(())
         })
         .await?;
@@ -126,13 +135,20 @@ impl EmbeddedStore {
             algorithm: input.checksum_algorithm.map(|a| a.as_str().to_owned()),
             trailer,
         };
-        let received =
-            blob::receive(&self.folder, input.body, input.content_length, Digests::new(sent), trailers.as_ref(), true)
-                .await?;
+        let received = blob::receive(
+            &self.folder,
+            input.body,
+            input.content_length,
+            Digests::new(sent),
+            trailers.as_ref(),
+            true,
+        )
+        .await?;
         let Content::Segments(segments) = received.content else {
             return Err(s3_error!(InternalError));
         };
-        let crc64 = received.verified.checksums.iter().find(|(n, _)| n == "crc64nvme").map(|(_, v)| v.clone());
+        let crc64 =
+            received.verified.checksums.iter().find(|(n, _)| n == "crc64nvme").map(|(_, v)| v.clone());
         let etag = received.verified.etag;
         self.keep_part(
             (input.upload_id, input.bucket, input.key),
@@ -171,15 +187,10 @@ impl EmbeddedStore {
             .change(move |c| {
                 require_upload(c, &upload, &bucket, &key)?;
                 let before = parts(c, &upload, number - 1, 1)?;
-                let freed = before.into_iter().filter(|p| p.number == number).flat_map(|p| p.segments).collect();
-                c.prepare_cached("INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                    upload,
-                    number,
-                    etag,
-                    now(),
-                    size,
-                    serde_json::to_string(&content)?
-                ])?;
+                let freed =
+                    before.into_iter().filter(|p| p.number == number).flat_map(|p| p.segments).collect();
+                c.prepare_cached("INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                    .execute(params![upload, number, etag, now(), size, serde_json::to_string(&content)?])?;
                 Ok::<Vec<Segment>, Failure>(freed)
             })
             .await;
@@ -199,8 +210,11 @@ impl EmbeddedStore {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
         let asked = input.multipart_upload.and_then(|m| m.parts).unwrap_or_default();
-        let conditions =
-            Conditions { if_match: input.if_match, if_none_match: input.if_none_match, ..Conditions::default() };
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            ..Conditions::default()
+        };
         let (bucket, key, upload) = (input.bucket, input.key, input.upload_id);
         let mut output = CompleteMultipartUploadOutput {
             bucket: Some(bucket.clone()),
@@ -270,7 +284,9 @@ impl EmbeddedStore {
         let limit = input.max_parts.unwrap_or(PAGE).clamp(1, PAGE);
         let after = match &input.part_number_marker {
             None => 0,
-            Some(marker) => marker.to_string().parse().map_err(|_| s3_error!(InvalidArgument, "part-number-marker"))?,
+            Some(marker) => {
+                marker.to_string().parse().map_err(|_| s3_error!(InvalidArgument, "part-number-marker"))?
+            }
         };
         let mut rows = self.ask(|c| {
             require_upload(c, &input.upload_id, &input.bucket, &input.key)?;
@@ -306,8 +322,10 @@ impl EmbeddedStore {
         let encoding = Encoding::of(input.encoding_type.as_ref());
         let limit = input.max_uploads.unwrap_or(PAGE).clamp(1, PAGE);
         let prefix = input.prefix.clone().unwrap_or_default();
-        let (key_marker, id_marker) =
-            (input.key_marker.clone().unwrap_or_default(), input.upload_id_marker.clone().unwrap_or_default());
+        let (key_marker, id_marker) = (
+            input.key_marker.clone().unwrap_or_default(),
+            input.upload_id_marker.clone().unwrap_or_default(),
+        );
         let rows: Vec<(Vec<u8>, String, i64)> = self.ask(|c| {
             index::require_bucket(c, &input.bucket)?;
             let mut query = c.prepare_cached(

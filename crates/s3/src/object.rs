@@ -1,4 +1,8 @@
 //! Single objects: put, get, head, delete.
+#![expect(
+    clippy::unused_async,
+    reason = "operations of one trait: those that only ask the index do not wait"
+)]
 
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto::*};
 use trainyard_sqlite::rusqlite::Connection;
@@ -38,9 +42,15 @@ impl EmbeddedStore {
             algorithm: input.checksum_algorithm.map(|a| a.as_str().to_owned()),
             trailer,
         };
-        let received =
-            blob::receive(&self.folder, input.body, input.content_length, Digests::new(sent), trailers.as_ref(), false)
-                .await?;
+        let received = blob::receive(
+            &self.folder,
+            input.body,
+            input.content_length,
+            Digests::new(sent),
+            trailers.as_ref(),
+            false,
+        )
+        .await?;
         let headers = Headers {
             content_type: input.content_type,
             content_encoding: input.content_encoding,
@@ -51,8 +61,11 @@ impl EmbeddedStore {
             metadata: input.metadata.map(|m| m.into_iter().collect()).unwrap_or_default(),
             checksums: received.verified.checksums.clone(),
         };
-        let conditions =
-            Conditions { if_match: input.if_match, if_none_match: input.if_none_match, ..Conditions::default() };
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            ..Conditions::default()
+        };
         let checksums = received.verified.checksums.clone();
         let etag = self.store(input.bucket, input.key, headers, received, conditions).await?;
         let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..PutObjectOutput::default() };
@@ -136,8 +149,8 @@ impl EmbeddedStore {
                 Some(range) => (range.check(object.size)?, true),
             };
             let length = range.end - range.start;
-            let content_range =
-                partial.then(|| format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), object.size));
+            let content_range = partial
+                .then(|| format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), object.size));
             let body = match inline {
                 Some(bytes) => Some(blob::read_inline(bytes, range)),
                 None => blob::read(&self.folder, object.segments.clone(), range).await?,

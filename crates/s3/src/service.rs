@@ -34,7 +34,8 @@ impl Keys {
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let keys = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let unknown = || S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, "the access key id does not exist");
+        let unknown =
+            || S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, "the access key id does not exist");
         keys.get(access_key).map(|s| SecretKey::from(s.as_str())).ok_or_else(unknown)
     }
 }

@@ -10,7 +10,7 @@ use trainyard_sqlite::rusqlite::Connection;
 use crate::{EmbeddedStore, error::Failure, index::Segment};
 
 /// Younger files may belong to a request that is being served.
-const MIN_AGE: Duration = Duration::from_secs(3600);
+const MIN_AGE: Duration = Duration::from_hours(1);
 
 /// Sweeps once, in the background.
 pub(crate) fn start(store: &EmbeddedStore) {

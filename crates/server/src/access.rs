@@ -33,17 +33,22 @@ impl Access {
         bucket: &str,
     ) -> Result<(), Problem> {
         let key = key(connection, bucket);
-        if self.good.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(|t| t.elapsed() < BELIEVED) {
+        if self
+            .good
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .is_some_and(|t| t.elapsed() < BELIEVED)
+        {
             return Ok(());
         }
         let named = |p: Problem| Problem { message: format!("the {role} bucket: {}", p.message), ..p };
         let target = Bucket::new(http, connection, bucket).map_err(|e| named(e.problem()))?;
-        match tokio::time::timeout(ANSWER, target.check()).await {
-            Ok(result) => result.map_err(|e| named(e.problem()))?,
-            Err(_) => {
-                let message = format!("the {role} bucket: {} did not answer within 10 s", target.endpoint());
-                return Err(Problem::new(Code::StoreEndpoint, message));
-            }
+        if let Ok(result) = tokio::time::timeout(ANSWER, target.check()).await {
+            result.map_err(|e| named(e.problem()))?;
+        } else {
+            let message = format!("the {role} bucket: {} did not answer within 10 s", target.endpoint());
+            return Err(Problem::new(Code::StoreEndpoint, message));
         }
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         good.retain(|_, t| t.elapsed() < BELIEVED);

@@ -21,8 +21,14 @@ pub(crate) enum ArchiveError {
 }
 
 /// Packs what lies below `prefix` of `bucket` into `target`; returns its size in bytes.
-pub(crate) async fn pack(bucket: &Bucket, prefix: &str, target: &Path, tmp: &Path) -> Result<u64, ArchiveError> {
-    let objects: Vec<Object> = bucket.list(prefix).await?.into_iter().filter(|o| !o.key.ends_with('/')).collect();
+pub(crate) async fn pack(
+    bucket: &Bucket,
+    prefix: &str,
+    target: &Path,
+    tmp: &Path,
+) -> Result<u64, ArchiveError> {
+    let objects: Vec<Object> =
+        bucket.list(prefix).await?.into_iter().filter(|o| !o.key.ends_with('/')).collect();
     if objects.is_empty() {
         return Err(ArchiveError::Empty);
     }

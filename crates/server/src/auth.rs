@@ -8,10 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use trainyard_api::Code;
 use trainyard_store::Caller;
 
-use crate::{
-    problem::Refusal,
-    state::App,
-};
+use crate::{problem::Refusal, state::App};
 
 /// The caller of a request, who has shown a token.
 pub(crate) struct User(pub(crate) Caller);
@@ -36,8 +33,9 @@ impl FromRequestParts<App> for User {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let token = token(parts)
-            .ok_or_else(|| Refusal::new(Code::Unauthenticated, "this needs a token, in `Authorization: Bearer TOKEN`"))?;
+        let token = token(parts).ok_or_else(|| {
+            Refusal::new(Code::Unauthenticated, "this needs a token, in `Authorization: Bearer TOKEN`")
+        })?;
         match app.store.caller(&token)? {
             Some(caller) => Ok(Self(caller)),
             None => Err(Refusal::new(Code::Unauthenticated, "the token is not known")),

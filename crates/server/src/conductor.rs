@@ -49,7 +49,15 @@ impl Conductor {
         node: PathBuf,
         url: String,
     ) -> Self {
-        Self(Arc::new(Parts { store, logs, engine, queue: Mutex::new(queue), active: Mutex::default(), node, url }))
+        Self(Arc::new(Parts {
+            store,
+            logs,
+            engine,
+            queue: Mutex::new(queue),
+            active: Mutex::default(),
+            node,
+            url,
+        }))
     }
 
     /// Access to the queue, for what is asked and never waited for.

@@ -108,7 +108,10 @@ impl Default for S3Config {
 
 fn default_data() -> PathBuf {
     let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/var/lib"), |h| PathBuf::from(h).join(".local/share"));
+    let home = || {
+        std::env::var_os("HOME")
+            .map_or_else(|| PathBuf::from("/var/lib"), |h| PathBuf::from(h).join(".local/share"))
+    };
     base.unwrap_or_else(home).join("trainyard")
 }
 
@@ -141,7 +144,8 @@ impl Config {
     /// The framework catalogue.
     pub(crate) fn catalogue(&self) -> Result<Catalogue, ConfigError> {
         let Some(path) = &self.environments.catalogue else { return Ok(Catalogue::built_in()) };
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
         Catalogue::parse(&text).map_err(|e| ConfigError(format!("{}: {e}", path.display())))
     }
 

@@ -42,7 +42,8 @@ impl DataFolder {
     /// Opens or makes the folder. One server at a time may have it.
     pub fn open(root: &Path) -> std::io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join("server.lock"))?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(root.join("server.lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -48,7 +48,8 @@ impl Logs {
     /// The log of a run.
     pub(crate) fn of(&self, run: &RunId) -> Arc<RunLog> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = open.entry(run.clone()).or_insert_with(|| Arc::new(RunLog::new(self.root.join(run.as_str()))));
+        let log =
+            open.entry(run.clone()).or_insert_with(|| Arc::new(RunLog::new(self.root.join(run.as_str()))));
         Arc::clone(log)
     }
 
@@ -76,7 +77,8 @@ impl RunLog {
     fn new(folder: PathBuf) -> Self {
         let size = fs::metadata(folder.join("log")).map_or(0, |m| m.len());
         let bases = fs::read_to_string(folder.join("bases")).unwrap_or_default();
-        let base = |line: &str| line.split_once(' ').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        let base =
+            |line: &str| line.split_once(' ').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         let bases = bases.lines().filter_map(base).collect();
         let writer = Writer { size, bases, ..Writer::default() };
         Self { folder, writer: Mutex::new(writer), pulse: watch::channel(0).0 }
@@ -122,7 +124,8 @@ impl RunLog {
         if writer.file.is_none() {
             fs::create_dir_all(&self.folder)?;
             writer.file = Some(OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?);
-            writer.index = Some(OpenOptions::new().create(true).append(true).open(self.folder.join("index"))?);
+            writer.index =
+                Some(OpenOptions::new().create(true).append(true).open(self.folder.join("index"))?);
         }
         let mut entry = [0; ENTRY];
         entry[..8].copy_from_slice(&writer.size.to_le_bytes());
@@ -130,12 +133,12 @@ impl RunLog {
         if let Some(index) = &mut writer.index {
             index.write_all(&entry)?;
         }
-        if let Some(file) = &mut writer.file {
-            if let Err(error) = file.write_all(fresh) {
-                // A part may have been written: the file says how much.
-                writer.size = file.metadata().map_or(writer.size, |m| m.len());
-                return Err(error);
-            }
+        if let Some(file) = &mut writer.file
+            && let Err(error) = file.write_all(fresh)
+        {
+            // A part may have been written: the file says how much.
+            writer.size = file.metadata().map_or(writer.size, |m| m.len());
+            return Err(error);
         }
         writer.size += fresh.len() as u64;
         let size = writer.size;
@@ -193,12 +196,15 @@ impl RunLog {
         let entries: Vec<(u64, i64)> = index
             .chunks_exact(ENTRY)
             .map(|e| {
-                let number = |r: std::ops::Range<usize>| u64::from_le_bytes(e[r].try_into().unwrap_or_default());
+                let number =
+                    |r: std::ops::Range<usize>| u64::from_le_bytes(e[r].try_into().unwrap_or_default());
                 (number(0..8), number(8..16) as i64)
             })
             .collect();
         let at = entries.partition_point(|(_, t)| *t < time.0);
-        entries.get(at).map_or_else(|| fs::metadata(self.folder.join("log")).map_or(0, |m| m.len()), |(o, _)| *o)
+        entries
+            .get(at)
+            .map_or_else(|| fs::metadata(self.folder.join("log")).map_or(0, |m| m.len()), |(o, _)| *o)
     }
 }
 

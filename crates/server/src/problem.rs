@@ -50,7 +50,10 @@ impl From<store::Error> for Refusal {
             store::Error::NotFound => Self::new(Code::NotFound, "not found"),
             store::Error::Database(e) if matches!(e, store::DatabaseError::Disk(_)) => {
                 tracing::error!(error = %e, "the data folder cannot be written");
-                Self::new(Code::ServerStorage, "the server cannot write its data folder: its disk may be full")
+                Self::new(
+                    Code::ServerStorage,
+                    "the server cannot write its data folder: its disk may be full",
+                )
             }
             other => Self::internal(other),
         }
@@ -78,14 +81,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = axum::body::Bytes::from_request(request, state)
-            .await
-            .map_err(|e| match e.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(Code::TooLarge, "the body is larger than 2 MiB"),
-                _ => Refusal::new(Code::Request, format!("the body cannot be read: {e}")),
-            })?;
+        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|e| match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(Code::TooLarge, "the body is larger than 2 MiB"),
+            _ => Refusal::new(Code::Request, format!("the body cannot be read: {e}")),
+        })?;
         let value = serde_json::from_slice(&bytes);
-        value.map(Self).map_err(|e| Refusal::new(Code::Request, format!("the body is not what is expected: {e}")))
+        value
+            .map(Self)
+            .map_err(|e| Refusal::new(Code::Request, format!("the body is not what is expected: {e}")))
     }
 }
-

@@ -62,8 +62,7 @@ fn status(app: &App, record: &Record, detail: Detail, now: Time) -> Status {
     let failure = run.failure().cloned();
     let full = detail == Detail::Full;
     let said = failure.as_ref().map_or("", |f| f.message.as_str());
-    let last_log_lines =
-        if full && failure.is_some() { last_lines(app, record) } else { Vec::new() };
+    let last_log_lines = if full && failure.is_some() { last_lines(app, record) } else { Vec::new() };
     Status {
         state: run.api_state(),
         message: format!("{}: {said}", record.id),

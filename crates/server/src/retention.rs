@@ -8,7 +8,7 @@ use trainyard_lifecycle::Event;
 use crate::state::App;
 
 /// Time between looks.
-const PAUSE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_mins(10);
 /// Records removed between two breaths: nobody waits for this.
 const BATCH: u32 = 200;
 const DAY_MS: i64 = 86_400_000;

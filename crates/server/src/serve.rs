@@ -10,8 +10,14 @@ use trainyard_store::{Caller, Store};
 use trainyard_transfer::Http;
 
 use crate::{
-    Address, Config, ConfigError, DataFolder, access::Access, conductor::Conductor, config::parse_bytes,
-    logs::Logs, recovery, retention, routes, state::{App, Parts}, watch::watch as watch_attempts,
+    Address, Config, ConfigError, DataFolder,
+    access::Access,
+    conductor::Conductor,
+    config::parse_bytes,
+    logs::Logs,
+    recovery, retention, routes,
+    state::{App, Parts},
+    watch::watch as watch_attempts,
 };
 
 /// Longest wait for requests under way after the stop.
@@ -82,7 +88,8 @@ async fn capacity(config: &Config) -> Result<Capacity, ConfigError> {
 pub async fn add_user(data: &Path, owner: &str) -> Result<Secret, StartError> {
     let failed = |source| StartError::Folder { path: data.display().to_string(), source };
     let key = std::fs::read(data.join("secret.key")).map_err(failed)?;
-    let key = key.try_into().map_err(|_| failed(std::io::Error::other("secret.key does not have 32 bytes")))?;
+    let key =
+        key.try_into().map_err(|_| failed(std::io::Error::other("secret.key does not have 32 bytes")))?;
     let store = Store::open(&data.join("trainyard.db"), trainyard_store::Sealer::new(&key))?;
     let token = random_token("ty_");
     store.add_token(&token, Caller { owner: owner.to_owned(), admin: false }, Time::now()).await?;

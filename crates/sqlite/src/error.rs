@@ -10,7 +10,9 @@ pub enum Error {
     #[error("database: the disk is full or cannot be written: {0}")]
     Disk(String),
     /// The file was written by a newer release.
-    #[error("the database has schema {found}, this release knows up to {known}: use the newer release, or another data folder")]
+    #[error(
+        "the database has schema {found}, this release knows up to {known}: use the newer release, or another data folder"
+    )]
     Newer {
         /// Schema number in the file.
         found: u32,

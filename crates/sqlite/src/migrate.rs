@@ -20,7 +20,8 @@ pub(crate) fn run(connection: &mut Connection, migrations: &[Migration]) -> Resu
         "CREATE TABLE IF NOT EXISTS migrations (
              number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT",
     )?;
-    let found: u32 = connection.query_row("SELECT coalesce(max(number), 0) FROM migrations", [], |r| r.get(0))?;
+    let found: u32 =
+        connection.query_row("SELECT coalesce(max(number), 0) FROM migrations", [], |r| r.get(0))?;
     let known = u32::try_from(migrations.len()).expect("fewer than four billion migrations");
     if found > known {
         return Err(Error::Newer { found, known });

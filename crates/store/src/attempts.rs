@@ -27,7 +27,8 @@ impl Store {
     /// Whether `token` is the one of this attempt.
     pub fn is_attempt(&self, run: &RunId, attempt: u32, token: &str) -> Result<bool, Error> {
         self.db.read(|c| {
-            let mut query = c.prepare_cached("SELECT token_hash FROM attempts WHERE run = ?1 AND attempt = ?2")?;
+            let mut query =
+                c.prepare_cached("SELECT token_hash FROM attempts WHERE run = ?1 AND attempt = ?2")?;
             let kept: Option<String> =
                 query.query_row(params![run.as_str(), attempt], |r| r.get(0)).optional()?;
             // Comparing hashes leaks nothing of use about the token.

@@ -46,7 +46,12 @@ fn record(row: &Row<'_>) -> Result<DefinitionRecord, Error> {
 
 impl Store {
     /// Keeps a new definition, without its zip.
-    pub async fn add_definition(&self, owner: &str, body: NewDefinition, at: Time) -> Result<DefinitionRecord, Error> {
+    pub async fn add_definition(
+        &self,
+        owner: &str,
+        body: NewDefinition,
+        at: Time,
+    ) -> Result<DefinitionRecord, Error> {
         let (id, version) = (Uuid::new_v4(), Uuid::new_v4());
         let (owner, text) = (owner.to_owned(), serde_json::to_string(&body)?);
         self.db
@@ -99,7 +104,9 @@ impl Store {
         self.db
             .write(move |c| {
                 let changed = c
-                    .prepare_cached("UPDATE definitions SET sha256 = ?2, size = ?3, modified_at = ?4 WHERE id = ?1")?
+                    .prepare_cached(
+                        "UPDATE definitions SET sha256 = ?2, size = ?3, modified_at = ?4 WHERE id = ?1",
+                    )?
                     .execute(params![id.to_string(), content.sha256, content.size, at.0])?;
                 if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
             })

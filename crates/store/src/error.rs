@@ -16,7 +16,9 @@ pub enum Error {
     #[error("a record cannot be read: {0}")]
     Record(String),
     /// The sealed secrets cannot be opened: the key is not the one they were sealed with.
-    #[error("sealed secrets cannot be opened: the key file is not the one that this data folder was made with")]
+    #[error(
+        "sealed secrets cannot be opened: the key file is not the one that this data folder was made with"
+    )]
     Sealed,
 }
 

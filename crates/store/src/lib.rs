@@ -24,8 +24,8 @@ pub use models::ModelRecord;
 pub use runs::{Applied, Record};
 pub use seal::Sealer;
 pub use spec::Spec;
-pub use trainyard_sqlite::Error as DatabaseError;
 pub use tokens::{Caller, hash_token};
+pub use trainyard_sqlite::Error as DatabaseError;
 
 /// The server's memory. Clones share it.
 #[derive(Clone)]

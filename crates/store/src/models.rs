@@ -104,7 +104,12 @@ impl Store {
     }
 
     /// Models of `owner`, newest first.
-    pub async fn models(&self, owner: &str, before: Option<i64>, limit: u32) -> Result<Vec<ModelRecord>, Error> {
+    pub async fn models(
+        &self,
+        owner: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<ModelRecord>, Error> {
         let owner = owner.to_owned();
         self.db
             .read_long(move |c| {

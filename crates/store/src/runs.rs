@@ -115,8 +115,9 @@ impl Store {
         let rows: Vec<Raw> = self
             .db
             .read_long(|c| {
-                let mut query =
-                    c.prepare(&format!("SELECT {COLUMNS} FROM runs WHERE finished_at IS NULL ORDER BY number"))?;
+                let mut query = c.prepare(&format!(
+                    "SELECT {COLUMNS} FROM runs WHERE finished_at IS NULL ORDER BY number"
+                ))?;
                 let rows = query.query_map([], raw)?;
                 Ok::<_, Error>(rows.collect::<Result<_, _>>()?)
             })
@@ -205,9 +206,8 @@ impl Store {
     /// Ids of runs that ended before `limit`, oldest end first.
     pub fn ended_before(&self, limit: Time, most: u32) -> Result<Vec<RunId>, Error> {
         self.db.read(|c| {
-            let mut query = c.prepare_cached(
-                "SELECT id FROM runs WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2",
-            )?;
+            let mut query =
+                c.prepare_cached("SELECT id FROM runs WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2")?;
             let rows = query.query_map(params![limit.0, most], |r| r.get::<_, String>(0))?;
             let ids: Vec<String> = rows.collect::<Result<_, _>>()?;
             ids.iter().map(|id| id.parse().map_err(|e| Error::Record(format!("{e}")))).collect()
@@ -217,8 +217,13 @@ impl Store {
     /// How many runs are in each state.
     pub fn count(&self) -> Result<Vec<(RunState, u64)>, Error> {
         self.db.read(|c| {
-            let states =
-                [RunState::Pending, RunState::Running, RunState::Completed, RunState::Error, RunState::Canceled];
+            let states = [
+                RunState::Pending,
+                RunState::Running,
+                RunState::Completed,
+                RunState::Error,
+                RunState::Canceled,
+            ];
             let mut query = c.prepare_cached("SELECT count(*) FROM runs WHERE state = ?1")?;
             states.into_iter().map(|s| Ok((s, query.query_row([s.as_str()], |r| r.get(0))?))).collect()
         })

@@ -19,7 +19,8 @@ impl Sealer {
 
     /// With this key.
     pub fn new(key: &[u8; Self::KEY_SIZE]) -> Self {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the size that the cipher takes");
+        let key =
+            UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the size that the cipher takes");
         Self(Arc::new(LessSafeKey::new(key)))
     }
 

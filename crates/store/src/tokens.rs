@@ -25,7 +25,8 @@ impl Store {
     pub fn caller(&self, token: &str) -> Result<Option<Caller>, Error> {
         self.db.read(|c| {
             let mut query = c.prepare_cached("SELECT owner, admin FROM tokens WHERE hash = ?1")?;
-            let found = query.query_row([hash_token(token)], |r| Ok(Caller { owner: r.get(0)?, admin: r.get(1)? }));
+            let found =
+                query.query_row([hash_token(token)], |r| Ok(Caller { owner: r.get(0)?, admin: r.get(1)? }));
             Ok(found.optional()?)
         })
     }

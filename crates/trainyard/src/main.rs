@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     // One TLS provider for everything below; installing it twice is the only way this can fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match arguments.command {
-        Command::Server(options) => server::run(options),
+        Command::Server(options) => server::run(&options),
         Command::Runner { folder } => runner::run(&folder),
         Command::Verb(_) => run(arguments),
     }

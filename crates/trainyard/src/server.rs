@@ -1,6 +1,6 @@
 //! `trainyard server`: configuration from file and flags, logs on stderr, a stop on SIGTERM.
 
-use std::{fs, process::ExitCode};
+use std::{fs, io::Write, process::ExitCode};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,19 +12,18 @@ use trainyard_server::{Config, serve};
 const MOST_THREADS: usize = 4;
 
 /// Runs the server until it is told to stop.
-pub(crate) fn run(options: ServerArguments) -> ExitCode {
+pub(crate) fn run(options: &ServerArguments) -> ExitCode {
     match start(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            use std::io::Write;
             let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(options: ServerArguments) -> anyhow::Result<()> {
-    let config = configuration(&options)?;
+fn start(options: &ServerArguments) -> anyhow::Result<()> {
+    let config = configuration(options)?;
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(MOST_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -33,7 +32,6 @@ fn start(options: ServerArguments) -> anyhow::Result<()> {
         .context("the runtime cannot start")?;
     if let Some(user) = &options.add_user {
         let token = runtime.block_on(trainyard_server::add_user(&config.data, user))?;
-        use std::io::Write;
         return writeln!(std::io::stdout().lock(), "{}", token.expose()).context("stdout");
     }
     log(options.log_json);
@@ -51,7 +49,8 @@ fn start(options: ServerArguments) -> anyhow::Result<()> {
 }
 
 fn log(json: bool) {
-    let filter = EnvFilter::try_from_env("TRAINYARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,s3s=error"));
+    let filter =
+        EnvFilter::try_from_env("TRAINYARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,s3s=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         builder.json().init();

@@ -15,7 +15,7 @@ use url::Url;
 use crate::{Error, Http, endpoint, error::chain, normalize_endpoint};
 
 /// How long a signature stays good: longer than any single request, retries are signed anew.
-const VALID: Duration = Duration::from_secs(3600);
+const VALID: Duration = Duration::from_hours(1);
 
 /// A bucket of an object store. Clones share connections.
 #[derive(Clone)]
@@ -46,8 +46,10 @@ impl Bucket {
         let endpoint = url.as_str().trim_end_matches('/').to_owned();
         let bucket = rusty_s3::Bucket::new(url, UrlStyle::Path, name.to_owned(), region)
             .map_err(|_| Error::BadEndpoint(connection.endpoint_url.clone()))?;
-        let credentials =
-            Credentials::new(connection.access_key_id.clone(), connection.secret_access_key.expose().to_owned());
+        let credentials = Credentials::new(
+            connection.access_key_id.clone(),
+            connection.secret_access_key.expose().to_owned(),
+        );
         Ok(Self { client, bucket, credentials, endpoint })
     }
 
@@ -193,7 +195,10 @@ fn object(entry: ListObjectsContent) -> Object {
 
 /// The connection broke while the body came.
 pub(crate) fn broken(what: &str, error: &reqwest::Error) -> Error {
-    Error::Broken { what: what.to_owned(), cause: chain(error).replace(error.url().map_or("", Url::as_str), "") }
+    Error::Broken {
+        what: what.to_owned(),
+        cause: chain(error).replace(error.url().map_or("", Url::as_str), ""),
+    }
 }
 
 /// Reads S3's error out of an answer.
@@ -210,12 +215,18 @@ async fn answer(response: Response, what: &str) -> Error {
 fn between(text: &str, open: &str, close: &str) -> Option<String> {
     let start = text.find(open)? + open.len();
     let end = text[start..].find(close)? + start;
-    let plain = text[start..end].replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let plain = text[start..end]
+        .replace("&quot;", "\"")
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&");
     Some(plain)
 }
 
 /// Tries again, with growing pauses and jitter, where that may help.
-pub(crate) async fn retrying<T, F: Future<Output = Result<T, Error>>>(work: impl FnMut() -> F) -> Result<T, Error> {
+pub(crate) async fn retrying<T, F: Future<Output = Result<T, Error>>>(
+    work: impl FnMut() -> F,
+) -> Result<T, Error> {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(10))

@@ -90,14 +90,20 @@ impl Cache {
     }
 
     /// Looks for an entry, and reserves it when it is missing.
-    pub(crate) fn look(&self, entry: &Path, size: u64) -> Result<Lookup, Error> {
+    pub(crate) fn look(entry: &Path, size: u64) -> Result<Lookup, Error> {
         if is_good(entry, size) {
             return Ok(Lookup::Hit(entry.to_owned()));
         }
         let part = entry.with_extension("part");
         let failed = |e| Error::file(&part, e);
         loop {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&part)
+                .map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Lookup::Busy),

@@ -32,7 +32,8 @@ impl Expected {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let composite = text("x-amz-checksum-type").is_some_and(|t| t.eq_ignore_ascii_case("COMPOSITE"));
         for (name, algorithm, width) in CRCS {
-            let decoded = text(name).filter(|v| !composite && !v.contains('-')).and_then(|v| STANDARD.decode(v).ok());
+            let decoded =
+                text(name).filter(|v| !composite && !v.contains('-')).and_then(|v| STANDARD.decode(v).ok());
             if let Some(bytes) = decoded.filter(|b| b.len() == width) {
                 let value = bytes.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
                 return Self::Crc(algorithm, value);
@@ -72,7 +73,9 @@ impl Running {
     /// Compares, for a stretch that is the whole object.
     pub(crate) fn check(self, what: &str) -> Result<(), Error> {
         match self {
-            Self::Crc(crc, expected) => compare(what, &format!("checksum {expected:x}"), &format!("checksum {:x}", crc.finalize())),
+            Self::Crc(crc, expected) => {
+                compare(what, &format!("checksum {expected:x}"), &format!("checksum {:x}", crc.finalize()))
+            }
             Self::Md5(md5, expected) => {
                 compare(what, &format!("MD5 {expected}"), &format!("MD5 {}", hex::encode(md5.finalize())))
             }

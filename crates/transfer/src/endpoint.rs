@@ -12,10 +12,18 @@ pub fn normalize_endpoint(text: &str) -> Result<Url, Error> {
         Url::parse(trimmed).map_err(|_| bad())?
     } else {
         let secure = Url::parse(&format!("https://{trimmed}")).map_err(|_| bad())?;
-        if is_loopback(&secure) { Url::parse(&format!("http://{trimmed}")).map_err(|_| bad())? } else { secure }
+        if is_loopback(&secure) {
+            Url::parse(&format!("http://{trimmed}")).map_err(|_| bad())?
+        } else {
+            secure
+        }
     };
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    if matches!(url.scheme(), "http" | "https") && url.host().is_some() && plain { Ok(url) } else { Err(bad()) }
+    if matches!(url.scheme(), "http" | "https") && url.host().is_some() && plain {
+        Ok(url)
+    } else {
+        Err(bad())
+    }
 }
 
 pub(crate) fn is_loopback(url: &Url) -> bool {
@@ -43,7 +51,10 @@ mod tests {
     #[test]
     fn schemes_are_added_where_they_are_missing() {
         let url = |t: &str| normalize_endpoint(t).map(|u| u.to_string());
-        assert_eq!(url("s3-api.us-geo.objectstorage.example.net").unwrap(), "https://s3-api.us-geo.objectstorage.example.net/");
+        assert_eq!(
+            url("s3-api.us-geo.objectstorage.example.net").unwrap(),
+            "https://s3-api.us-geo.objectstorage.example.net/"
+        );
         assert_eq!(url("127.0.0.1:9000").unwrap(), "http://127.0.0.1:9000/");
         assert_eq!(url("http://store:80/").unwrap(), "http://store/");
         for bad in ["", "ftp://x", "http://", "a b", "https://user:pw@host", "http://h/?q=1"] {

@@ -79,7 +79,10 @@ fn list_names(names: &[BadName]) -> String {
     let said: Vec<String> = names.iter().take(NAMES_SAID).map(ToString::to_string).collect();
     let more = names.len().saturating_sub(NAMES_SAID);
     let tail = if more == 0 { String::new() } else { format!("; and {more} more") };
-    format!("nothing was fetched, because the bucket holds objects that cannot be files: {}{tail}", said.join("; "))
+    format!(
+        "nothing was fetched, because the bucket holds objects that cannot be files: {}{tail}",
+        said.join("; ")
+    )
 }
 
 impl Error {
@@ -92,7 +95,9 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Corrupt { .. } => true,
             Self::Answer { status, code, .. } => {
-                matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504) || code == "RequestTimeout" || code == "BadDigest"
+                matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+                    || code == "RequestTimeout"
+                    || code == "BadDigest"
             }
             _ => false,
         }
@@ -117,10 +122,13 @@ impl Error {
             Self::Unreachable { .. } | Self::Broken { .. } => Problem::new(Code::StoreEndpoint, message)
                 .hint("check `endpoint_url`, and that this machine can reach it"),
             Self::Answer { status, code, .. } => match code.as_str() {
-                "NoSuchBucket" => Problem::new(Code::StoreBucket, message).hint("create the bucket, or correct its name"),
+                "NoSuchBucket" => {
+                    Problem::new(Code::StoreBucket, message).hint("create the bucket, or correct its name")
+                }
                 "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" | "InvalidToken" => {
-                    Problem::new(Code::StoreCredentials, message)
-                        .hint("check `access_key_id` and `secret_access_key`, and that they may use this bucket")
+                    Problem::new(Code::StoreCredentials, message).hint(
+                        "check `access_key_id` and `secret_access_key`, and that they may use this bucket",
+                    )
                 }
                 _ if matches!(status, 401 | 403) => Problem::new(Code::StoreCredentials, message),
                 _ if *status == 404 => Problem::new(Code::StoreBucket, message),

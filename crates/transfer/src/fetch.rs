@@ -40,9 +40,15 @@ pub async fn fetch_to(bucket: &Bucket, object: &Object, path: &Path) -> Result<F
 
 /// Fetches `object` into the file at `path`, going on behind what is there already. The caller
 /// names the file by the object's ETag, so that two versions never mix.
-pub async fn fetch_on(bucket: &Bucket, object: &Object, path: &Path, mut seen: impl FnMut(u64)) -> Result<(), Error> {
+pub async fn fetch_on(
+    bucket: &Bucket,
+    object: &Object,
+    path: &Path,
+    mut seen: impl FnMut(u64),
+) -> Result<(), Error> {
     let failed = |e| Error::file(path, e);
-    let file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(failed)?;
     let what = bucket.what(Some(&object.key));
     let at = file.metadata().map_err(failed)?.len();
     let at = if at > object.size { 0 } else { at };
@@ -148,7 +154,8 @@ async fn in_stretches(
                     _ => Running::Length,
                 };
                 let fetched =
-                    stretch(bucket, object, what, permits, &mut sink, |bytes, _| running.update(bytes)).await?;
+                    stretch(bucket, object, what, permits, &mut sink, |bytes, _| running.update(bytes))
+                        .await?;
                 Ok::<_, Error>((fetched, running.crc(), end - start))
             }
         })
@@ -157,7 +164,8 @@ async fn in_stretches(
         .await?;
     match &expected {
         Expected::Crc(algorithm, value) => {
-            let parts: Vec<(u64, u64)> = results.iter().filter_map(|(_, crc, length)| Some(((*crc)?, *length))).collect();
+            let parts: Vec<(u64, u64)> =
+                results.iter().filter_map(|(_, crc, length)| Some(((*crc)?, *length))).collect();
             check_joined(what, *algorithm, *value, &parts)?;
         }
         Expected::Md5(_) => check_file(file, path, &expected, what)?,

@@ -13,7 +13,7 @@ use crate::{Error, endpoint::is_loopback};
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest silence in the middle of an answer.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Shared connection pools. Clones share them.
 #[derive(Clone, Default)]

@@ -81,7 +81,12 @@ mod tests {
     use super::*;
 
     fn why(keys: &[&str]) -> String {
-        check_names(keys.iter().copied()).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        check_names(keys.iter().copied())
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     #[test]

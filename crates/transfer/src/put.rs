@@ -5,10 +5,7 @@ use std::{fs::File, os::unix::fs::FileExt, path::Path};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Method, header::ETAG};
-use rusty_s3::{
-    actions::CreateMultipartUpload,
-    S3Action as _,
-};
+use rusty_s3::{S3Action as _, actions::CreateMultipartUpload};
 
 use crate::{
     Bucket, Error,
@@ -90,11 +87,13 @@ impl Bucket {
         let starts: Vec<u64> = (0..size).step_by(part as usize).collect();
         let etags: Vec<String> = stream::iter((1u16..).zip(starts))
             .map(|(number, start)| async move {
-                let bytes = read_up_to(file, start, part.min(size - start)).map_err(|e| Error::file(path, e))?;
+                let bytes =
+                    read_up_to(file, start, part.min(size - start)).map_err(|e| Error::file(path, e))?;
                 let headers = [("content-md5", content_md5(&bytes))];
                 retrying(|| async {
                     let action = self.bucket.upload_part(Some(&self.credentials), key, number, upload);
-                    let response = self.act(Method::PUT, action, &headers, Some(bytes.clone().into()), what).await?;
+                    let response =
+                        self.act(Method::PUT, action, &headers, Some(bytes.clone().into()), what).await?;
                     Ok(etag(&response))
                 })
                 .await
@@ -105,7 +104,7 @@ impl Bucket {
         retrying(|| async {
             let parts = etags.iter().map(String::as_str);
             let action = self.bucket.complete_multipart_upload(Some(&self.credentials), key, upload, parts);
-            let url = action.sign(std::time::Duration::from_secs(3600));
+            let url = action.sign(std::time::Duration::from_hours(1));
             let response = self.post(url, action.body(), what).await?;
             let text = response.text().await.map_err(|e| broken(what, &e))?;
             // S3 may say 200 first and put an error into the body later.

@@ -122,7 +122,7 @@ async fn through(
     let mut staged = Staged { files: 1, bytes: object.size, ..Staged::default() };
     let path = cache.entry(bucket, object);
     let entry = loop {
-        match cache.look(&path, object.size)? {
+        match Cache::look(&path, object.size)? {
             Lookup::Hit(entry) => break entry,
             Lookup::Busy => tokio::time::sleep(BUSY_PAUSE).await,
             Lookup::Fetch(reserved) => {
@@ -141,7 +141,12 @@ async fn through(
     Ok(staged)
 }
 
-async fn directly(bucket: &Bucket, object: &Object, target: &Path, permits: &Permits) -> Result<Staged, Error> {
+async fn directly(
+    bucket: &Bucket,
+    object: &Object,
+    target: &Path,
+    permits: &Permits,
+) -> Result<Staged, Error> {
     let file = std::fs::File::create(target).map_err(|e| Error::file(target, e))?;
     let fetched = fetch(bucket, object, &file, target, permits).await?;
     Ok(Staged {

@@ -138,7 +138,8 @@ impl Upload {
     /// program replaced is not part of its results.
     pub async fn prune(&mut self) -> Result<(), Error> {
         let is_gone = |e: &Entry| e.source.as_ref().is_some_and(|s| std::fs::symlink_metadata(s).is_err());
-        let gone: Vec<String> = self.stored.iter().filter(|(_, e)| is_gone(e)).map(|(k, _)| k.clone()).collect();
+        let gone: Vec<String> =
+            self.stored.iter().filter(|(_, e)| is_gone(e)).map(|(k, _)| k.clone()).collect();
         for key in gone {
             self.bucket.delete(&format!("{}{key}", self.prefix)).await?;
             self.stored.remove(&key);
@@ -186,7 +187,10 @@ impl Upload {
             let entry = entry.map_err(|e| Error::file(dir, e))?;
             let path = entry.path();
             let Some(name) = entry.file_name().to_str().map(|n| format!("{below}{n}")) else {
-                self.skipped.insert(format!("{below}{}", entry.file_name().to_string_lossy()), "its name is not UTF-8".into());
+                self.skipped.insert(
+                    format!("{below}{}", entry.file_name().to_string_lossy()),
+                    "its name is not UTF-8".into(),
+                );
                 continue;
             };
             let Ok(kind) = entry.file_type() else { continue };
@@ -195,7 +199,8 @@ impl Upload {
                 continue;
             }
             if kind.is_symlink() && !leads_inside(root, &path) {
-                self.skipped.insert(name, "it is a link that leads out of the results folder or to a folder".into());
+                self.skipped
+                    .insert(name, "it is a link that leads out of the results folder or to a folder".into());
                 continue;
             }
             let Ok(metadata) = std::fs::metadata(&path) else { continue };

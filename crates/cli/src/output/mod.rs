@@ -70,9 +70,7 @@ impl Output {
     /// Data.
     pub(crate) fn show(&self, shown: &dyn Shown) -> Result<(), Error> {
         let text = match (self.style.quiet, self.style.format) {
-            (true, _) | (_, Format::Name) => {
-                shown.names().iter().map(|n| format!("{n}\n")).collect::<String>()
-            }
+            (true, _) | (_, Format::Name) => lines(&shown.names()),
             (_, Format::Table) => shown.people(false),
             (_, Format::Wide) => shown.people(true),
             (_, Format::Json) => format!("{:#}\n", shown.value()),
@@ -82,6 +80,7 @@ impl Output {
     }
 
     /// Data that is text already, line ends included.
+    #[expect(clippy::unused_self, reason = "output goes through the one who decides on it")]
     pub(crate) fn data(&self, text: &str) -> Result<(), Error> {
         let mut out = anstream::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -125,4 +124,8 @@ impl Output {
             }
         }
     }
+}
+
+fn lines(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { names.join("\n") + "\n" }
 }

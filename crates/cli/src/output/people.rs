@@ -17,7 +17,8 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(c, w)| format!("{c}{}", " ".repeat(w - c.chars().count())));
+        let padded =
+            cells.iter().zip(&widths).map(|(c, w)| format!("{c}{}", " ".repeat(w - c.chars().count())));
         format!("{}\n", padded.collect::<Vec<_>>().join(GAP).trim_end())
     };
     let mut out = line(header.to_vec());
@@ -76,7 +77,12 @@ impl Shown for RunsView {
                 let end = s.finished_at.unwrap_or_else(Time::now);
                 let took = s.running_at.map_or_else(String::new, |t| span(end.since(t)));
                 let compute = d.execution.compute_configuration.name.clone();
-                row.extend([s.phase.as_str().to_owned(), took, compute, s.environment.clone().unwrap_or_default()]);
+                row.extend([
+                    s.phase.as_str().to_owned(),
+                    took,
+                    compute,
+                    s.environment.clone().unwrap_or_default(),
+                ]);
             }
             row
         };
@@ -190,7 +196,8 @@ impl Shown for FrameworksView {
         };
         let entries = self.value["resources"].as_array().cloned().unwrap_or_default();
         if self.original {
-            let row = |(n, e): (usize, &Value)| vec![(n + 1).to_string(), text(&e["name"]), text(&e["version"])];
+            let row =
+                |(n, e): (usize, &Value)| vec![(n + 1).to_string(), text(&e["name"]), text(&e["version"])];
             let rows: Vec<Vec<String>> = entries.iter().enumerate().map(row).collect();
             return table(&["SI No", "Name", "Version"], &rows);
         }
@@ -210,7 +217,13 @@ impl Shown for FrameworksView {
         if !computes.is_empty() {
             let gib = |v: &Value| format!("{:.0} GiB", v.as_f64().unwrap_or(0.0) / f64::from(1 << 30));
             let row = |c: &Value| {
-                vec![text(&c["name"]), c["cpus"].to_string(), gib(&c["memory"]), c["gpus"].to_string(), text(&c["unavailable"])]
+                vec![
+                    text(&c["name"]),
+                    c["cpus"].to_string(),
+                    gib(&c["memory"]),
+                    c["gpus"].to_string(),
+                    text(&c["unavailable"]),
+                ]
             };
             let rows: Vec<Vec<String>> = computes.iter().map(row).collect();
             out.push('\n');
@@ -225,7 +238,9 @@ impl Shown for FrameworksView {
 
     fn names(&self) -> Vec<String> {
         let entries = self.value["resources"].as_array().cloned().unwrap_or_default();
-        let name = |e: &Value| format!("{} {}", e["name"].as_str().unwrap_or(""), e["version"].as_str().unwrap_or(""));
+        let name = |e: &Value| {
+            format!("{} {}", e["name"].as_str().unwrap_or(""), e["version"].as_str().unwrap_or(""))
+        };
         entries.iter().map(name).collect()
     }
 }

@@ -64,8 +64,11 @@ impl Shown for Findings {
             Health::Note => "note",
             Health::Bad => "bad",
         };
-        let all: Vec<Value> =
-            self.0.iter().map(|f| json!({ "health": word(f.health), "what": f.what, "cure": f.cure })).collect();
+        let all: Vec<Value> = self
+            .0
+            .iter()
+            .map(|f| json!({ "health": word(f.health), "what": f.what, "cure": f.cure }))
+            .collect();
         json!({ "findings": all })
     }
 
@@ -92,7 +95,11 @@ async fn pythons(findings: &mut Findings) {
     let pythons = find_pythons().await;
     let versions: Vec<&str> = pythons.iter().map(|p| p.version.as_str()).collect();
     if versions.is_empty() {
-        findings.add(Health::Bad, "no python from 3.9 up, with venv, is on the PATH", Some("install python3 and python3-venv"));
+        findings.add(
+            Health::Bad,
+            "no python from 3.9 up, with venv, is on the PATH",
+            Some("install python3 and python3-venv"),
+        );
     } else {
         findings.add(Health::Good, format!("python {}", versions.join(", ")), None);
     }
@@ -136,16 +143,29 @@ fn kernel(findings: &mut Findings) {
     if cgroup {
         findings.add(Health::Good, "cgroup version 2 can be used to end programs at once", None);
     } else {
-        findings.add(Health::Note, "no writable cgroup version 2: programs are ended process by process", None);
+        findings.add(
+            Health::Note,
+            "no writable cgroup version 2: programs are ended process by process",
+            None,
+        );
     }
     if nix::unistd::geteuid().is_root() {
         findings.add(Health::Good, "programs see their folders as /job, in a mount namespace", None);
     } else {
-        findings.add(Health::Note, "not root: programs see their folders under their real paths, not as /job", None);
+        findings.add(
+            Health::Note,
+            "not root: programs see their folders under their real paths, not as /job",
+            None,
+        );
     }
-    let open = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let open = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_or(0, |(soft, _)| soft);
     if open < 4096 {
-        findings.add(Health::Note, format!("only {open} files may be open at once"), Some("raise it with `ulimit -n 65536` before the server starts"));
+        findings.add(
+            Health::Note,
+            format!("only {open} files may be open at once"),
+            Some("raise it with `ulimit -n 65536` before the server starts"),
+        );
     }
 }
 
@@ -154,10 +174,14 @@ fn space(findings: &mut Findings) {
     let there = data.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(there) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let free = stat.blocks_available() * stat.fragment_size();
             let text = format!("{} free below {}", bytesize::ByteSize(free).display().iec(), data.display());
             if free < LITTLE_SPACE {
-                findings.add(Health::Note, text, Some("frameworks take gigabytes: name another folder with TRAINYARD_DATA"));
+                findings.add(
+                    Health::Note,
+                    text,
+                    Some("frameworks take gigabytes: name another folder with TRAINYARD_DATA"),
+                );
             } else {
                 findings.add(Health::Good, text, None);
             }
@@ -170,7 +194,11 @@ fn configuration(findings: &mut Findings) {
     let path = credentials::path();
     match credentials::read(&path) {
         Ok(known) if known.is_empty() => {
-            findings.add(Health::Good, format!("no named credentials ({} may hold some)", path.display()), None);
+            findings.add(
+                Health::Good,
+                format!("no named credentials ({} may hold some)", path.display()),
+                None,
+            );
         }
         Ok(known) => {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();

@@ -31,10 +31,14 @@ pub(crate) async fn download(
     let objects: Vec<Object> = objects.into_iter().filter(|o| !o.key.ends_with('/')).collect();
     if objects.is_empty() {
         let state = run.entity.status.state.as_str();
-        let problem = Problem::new(Code::NotFound, format!("there is nothing below {base}{only} in {}", bucket.name()));
-        return Err(problem.hint(format!("the run is {state}; results come while it runs, and completely at its end")).into());
+        let problem =
+            Problem::new(Code::NotFound, format!("there is nothing below {base}{only} in {}", bucket.name()));
+        return Err(problem
+            .hint(format!("the run is {state}; results come while it runs, and completely at its end"))
+            .into());
     }
-    check_names(objects.iter().map(|o| &o.key[base.len()..])).map_err(|e| problem(TransferError::Names(e)))?;
+    check_names(objects.iter().map(|o| &o.key[base.len()..]))
+        .map_err(|e| problem(TransferError::Names(e)))?;
     let folder = to.unwrap_or_else(|| PathBuf::from(&id));
     let total: u64 = objects.iter().map(|o| o.size).sum();
     let bar = bar(output, "downloading", total);
@@ -50,7 +54,13 @@ pub(crate) async fn download(
 }
 
 /// Fetches one file; `false`: it was there.
-async fn one(bucket: &Bucket, object: &Object, folder: &Path, base: &str, bar: &ProgressBar) -> Result<bool, Error> {
+async fn one(
+    bucket: &Bucket,
+    object: &Object,
+    folder: &Path,
+    base: &str,
+    bar: &ProgressBar,
+) -> Result<bool, Error> {
     let target = folder.join(&object.key[base.len()..]);
     let stamp = target.with_file_name(format!(
         ".{}.{}",

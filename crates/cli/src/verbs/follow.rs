@@ -5,7 +5,10 @@ use std::io::IsTerminal;
 use trainyard_api::{Code, Phase, Problem, Run, RunState};
 use trainyard_client::{Client, MonitorOptions};
 
-use crate::{Error, Output, output::{Shown, spinner}};
+use crate::{
+    Error, Output,
+    output::{Shown, spinner},
+};
 
 /// Follows a run to its end, and ends as it did.
 pub(crate) async fn to_the_end(client: &Client, id: &str, output: &Output) -> Result<(), Error> {
@@ -33,7 +36,10 @@ pub(crate) async fn to_the_end(client: &Client, id: &str, output: &Output) -> Re
 }
 
 /// Ctrl-C ends the work, never the run.
-pub(crate) async fn interruptible<T>(id: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) async fn interruptible<T>(
+    id: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
         result = work => result,
         _ = tokio::signal::ctrl_c() => {

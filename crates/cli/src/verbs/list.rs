@@ -13,7 +13,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAGE: u32 = 1000;
 
 /// `list training-runs`.
-pub(crate) async fn list(client: &Client, limit: u32, all: bool, watch: bool, output: &Output) -> Result<(), Error> {
+pub(crate) async fn list(
+    client: &Client,
+    limit: u32,
+    all: bool,
+    watch: bool,
+    output: &Output,
+) -> Result<(), Error> {
     if output.is_original() {
         output.talk("Fetching the list of training runs ...");
     }

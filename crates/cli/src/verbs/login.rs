@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use trainyard_api::{Code, Secret};
 use trainyard_client::{Auth, Client};
 
-use crate::{Error, Output, config::{self, Connection}, output::{Shown, two_columns}};
+use crate::{
+    Error, Output,
+    config::{self, Connection},
+    output::{Shown, two_columns},
+};
 
 /// `login URL`: the token comes from stdin, so that it stands in no history.
 pub(crate) async fn login(url: &str, output: &Output) -> Result<(), Error> {
@@ -14,7 +18,10 @@ pub(crate) async fn login(url: &str, output: &Output) -> Result<(), Error> {
         output.talk("Token (it is the line in the server's `admin-token` file, or what `trainyard server --add-user` printed):");
     }
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).map_err(|e| Error::new(Code::LocalFile, format!("stdin: {e}")))?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|e| Error::new(Code::LocalFile, format!("stdin: {e}")))?;
     let token = Secret::new(line.trim());
     let client = Client::new(url, Auth::Token(token.clone()))?;
     let who = client.instance("default").await?;

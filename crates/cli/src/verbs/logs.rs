@@ -10,13 +10,18 @@ use crate::{Error, Output, args::LogsArguments, ids};
 
 /// `logs RUN`.
 pub(crate) async fn logs(client: &Client, arguments: &LogsArguments, output: &Output) -> Result<(), Error> {
-    let pattern = arguments.grep.as_deref().map(|text| {
-        Regex::new(text).map_err(|e| Error::new(Code::Usage, format!("--grep {text}: {e}")))
-    });
+    let pattern = arguments
+        .grep
+        .as_deref()
+        .map(|text| Regex::new(text).map_err(|e| Error::new(Code::Usage, format!("--grep {text}: {e}"))));
     let pattern = pattern.transpose()?;
     let since = arguments.since.as_deref().map(moment).transpose()?;
     let id = ids::find(client, &arguments.run).await?;
-    let options = MonitorOptions { last: arguments.tail.filter(|_| since.is_none()), since, no_follow: !arguments.follow };
+    let options = MonitorOptions {
+        last: arguments.tail.filter(|_| since.is_none()),
+        since,
+        no_follow: !arguments.follow,
+    };
     let printing = async {
         let mut lines = Lines { pattern, pending: String::new() };
         let mut monitor = client.monitor(&id, options).await?;

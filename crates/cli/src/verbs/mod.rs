@@ -55,7 +55,9 @@ pub(crate) async fn dispatch(arguments: Arguments, output: &Output) -> Result<()
         Verb::Delete { run } => delete::delete(client, &run.words, output).await,
         Verb::Logs(arguments) => logs::logs(client, &arguments, output).await,
         Verb::Wait { run, timeout } => wait::wait(client, &run, timeout.as_deref(), output).await,
-        Verb::Download { run, to, only } => Box::pin(download::download(client, &run, to, &only, output)).await,
+        Verb::Download { run, to, only } => {
+            Box::pin(download::download(client, &run, to, &only, output)).await
+        }
         Verb::Rerun { run, follow } => rerun::rerun(client, &run, follow, output).await,
         Verb::Whoami => login::whoami(&connection, output).await,
         _ => Err(Error::internal("this verb was handled above")),
@@ -64,13 +66,12 @@ pub(crate) async fn dispatch(arguments: Arguments, output: &Output) -> Result<()
 
 /// The one run that the words name, with nothing behind it.
 pub(crate) async fn only_run(client: &trainyard_client::Client, words: &[String]) -> Result<String, Error> {
-    match crate::ids::after_noun(words) {
-        [run] => crate::ids::find(client, run).await,
-        _ => {
-            let message = format!("`{}` does not name one run", words.join(" "));
-            Err(trainyard_api::Problem::new(trainyard_api::Code::Usage, message)
-                .hint("write `training-runs ID`, or the run alone")
-                .into())
-        }
+    if let [run] = crate::ids::after_noun(words) {
+        crate::ids::find(client, run).await
+    } else {
+        let message = format!("`{}` does not name one run", words.join(" "));
+        Err(trainyard_api::Problem::new(trainyard_api::Code::Usage, message)
+            .hint("write `training-runs ID`, or the run alone")
+            .into())
     }
 }

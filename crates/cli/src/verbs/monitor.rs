@@ -8,9 +8,8 @@ use crate::{Error, Output, ids, output::spinner};
 
 /// `monitor training-runs ID …`.
 pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) -> Result<(), Error> {
-    let (run, what) = match ids::after_noun(words) {
-        [run, what @ ..] => (run, what),
-        [] => return Err(Error::new(Code::Usage, "which run?")),
+    let [run, what @ ..] = ids::after_noun(words) else {
+        return Err(Error::new(Code::Usage, "which run?"));
     };
     let what: Vec<&str> = what.iter().map(String::as_str).collect();
     let (phases, last) = match what.as_slice() {
@@ -19,7 +18,12 @@ pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) 
         ["logs", "last"] => (false, Some(10)),
         ["logs", "last", n] => match n.parse::<usize>() {
             Ok(n) if n <= 1000 => (false, Some(n)),
-            _ => return Err(Error::new(Code::Usage, format!("`{n}` is not a number of lines from 0 to 1000"))),
+            _ => {
+                return Err(Error::new(
+                    Code::Usage,
+                    format!("`{n}` is not a number of lines from 0 to 1000"),
+                ));
+            }
         },
         ["metrics"] => {
             return Err(Problem::new(Code::NotYet, "metrics are not collected yet")
@@ -27,7 +31,8 @@ pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) 
                 .into());
         }
         other => {
-            let problem = Problem::new(Code::Usage, format!("`{}` is not something to monitor", other.join(" ")));
+            let problem =
+                Problem::new(Code::Usage, format!("`{}` is not something to monitor", other.join(" ")));
             return Err(problem.hint("write `logs`, `logs last N`, or nothing").into());
         }
     };

@@ -99,7 +99,8 @@ async fn server(data: &Path, output: &Output) -> Result<Address, Error> {
     let file = File::options().create(true).append(true).open(&log).map_err(|e| Error::file(&log, &e))?;
     let errors = file.try_clone().map_err(|e| Error::file(&log, &e))?;
     let [api, s3] = PORTS.map(free);
-    let program = std::env::current_exe().map_err(|e| Error::internal(format!("the path of this program: {e}")))?;
+    let program =
+        std::env::current_exe().map_err(|e| Error::internal(format!("the path of this program: {e}")))?;
     let mut child = Command::new(program)
         .args(["server", "--data"])
         .arg(data)
@@ -117,7 +118,8 @@ async fn server(data: &Path, output: &Output) -> Result<Address, Error> {
         if let Ok(Some(status)) = child.try_wait() {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let why = text.lines().last().unwrap_or("").to_owned();
-            let problem = Problem::new(Code::ServerUnreachable, format!("the server ended ({status}): {why}"));
+            let problem =
+                Problem::new(Code::ServerUnreachable, format!("the server ended ({status}): {why}"));
             return Err(problem.hint(format!("its log is {}", log.display())).into());
         }
         if let Some(address) = answering(data).await {
@@ -148,8 +150,10 @@ async fn answering(data: &Path) -> Option<Address> {
 fn store_of(data: &Path, address: &Address) -> Result<StoreConnection, Error> {
     let path = data.join("s3-keys.json");
     let text = fs::read(&path).map_err(|e| Error::file(&path, &e))?;
-    let keys: Keys = serde_json::from_slice(&text).map_err(|e| Error::internal(format!("{}: {e}", path.display())))?;
-    let endpoint_url = address.s3_url.clone().ok_or_else(|| Error::internal("the server has no object store"))?;
+    let keys: Keys =
+        serde_json::from_slice(&text).map_err(|e| Error::internal(format!("{}: {e}", path.display())))?;
+    let endpoint_url =
+        address.s3_url.clone().ok_or_else(|| Error::internal("the server has no object store"))?;
     let credential = Credential {
         endpoint_url: endpoint_url.clone(),
         access_key_id: keys.access_key_id.clone(),
@@ -177,7 +181,7 @@ fn example(data: &Path) -> Result<PathBuf, Error> {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         fs::write(&target, bytes).map_err(failed)?;
-        if path.ends_with(".py") {
+        if target.extension().is_some_and(|e| e == "py") {
             fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).map_err(failed)?;
         }
     }
@@ -200,7 +204,8 @@ async fn prepare_buckets(store: &StoreConnection, example: &Path, output: &Outpu
             new += 1;
         }
     }
-    let what = if new == 0 { "holds the digits already".to_owned() } else { format!("was given {new} files") };
+    let what =
+        if new == 0 { "holds the digits already".to_owned() } else { format!("was given {new} files") };
     output.talk(&format!("Bucket {DATA_BUCKET} {what}; results go to bucket {RESULTS_BUCKET}."));
     Ok(())
 }
@@ -255,7 +260,11 @@ async fn list_results(store: &StoreConnection, id: &str, output: &Output) -> Res
     let objects = results.list(&format!("{id}/")).await.map_err(problem)?;
     output.talk(&format!("\nIn bucket {RESULTS_BUCKET}:"));
     for object in objects {
-        output.data(&format!("{:>10}  {}\n", ByteSize(object.size).display().iec().to_string(), object.key))?;
+        output.data(&format!(
+            "{:>10}  {}\n",
+            ByteSize(object.size).display().iec().to_string(),
+            object.key
+        ))?;
     }
     Ok(())
 }

@@ -11,7 +11,12 @@ use crate::{Error, Output, output::RunView};
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// `show training-runs ID`.
-pub(crate) async fn show(client: &Client, words: &[String], watch: bool, output: &Output) -> Result<(), Error> {
+pub(crate) async fn show(
+    client: &Client,
+    words: &[String],
+    watch: bool,
+    output: &Output,
+) -> Result<(), Error> {
     let id = only_run(client, words).await?;
     if output.is_original() {
         output.talk(&format!("Fetching the training runs details with MODEL-ID '{id}' ..."));

@@ -29,7 +29,12 @@ impl Shown for ModelView {
 }
 
 /// `store training-runs ID [MANIFEST]`.
-pub(crate) async fn store(client: &Client, words: &[String], name: Option<String>, output: &Output) -> Result<(), Error> {
+pub(crate) async fn store(
+    client: &Client,
+    words: &[String],
+    name: Option<String>,
+    output: &Output,
+) -> Result<(), Error> {
     let (run, manifest) = match ids::after_noun(words) {
         [run] => (run, None),
         [run, manifest] => (run, Some(manifest)),
@@ -56,9 +61,12 @@ pub(crate) async fn store(client: &Client, words: &[String], name: Option<String
             }
             "persisting_failed" => {
                 let why = status.message.clone().unwrap_or_default();
-                return Err(Problem::new(Code::StageOut, format!("the model of {id} could not be stored: {why}"))
-                    .hint("a program writes its model to $RESULT_DIR/model")
-                    .into());
+                return Err(Problem::new(
+                    Code::StageOut,
+                    format!("the model of {id} could not be stored: {why}"),
+                )
+                .hint("a program writes its model to $RESULT_DIR/model")
+                .into());
             }
             _ => output.talk("Checking if content upload is complete ..."),
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use serde_json::json;
 use trainyard_api::{
-    Bucket, Code, ComputeConfiguration, DataReference, Execution, Framework, ModelDefinition, NewDefinition, NewRun,
-    Problem, Runtime,
+    Bucket, Code, ComputeConfiguration, DataReference, Execution, Framework, ModelDefinition, NewDefinition,
+    NewRun, Problem, Runtime,
 };
 use trainyard_definition::{Limits, Packed, check, pack};
 use trainyard_manifest::{TrainingManifest, parse, resolve};
@@ -21,7 +21,11 @@ use crate::{
 };
 
 /// `train CODE MANIFEST`.
-pub(crate) async fn train(connection: &Connection, arguments: &TrainArguments, output: &Output) -> Result<(), Error> {
+pub(crate) async fn train(
+    connection: &Connection,
+    arguments: &TrainArguments,
+    output: &Output,
+) -> Result<(), Error> {
     let manifest = read(&arguments.manifest, &arguments.set)?;
     let mut new = run_of(&manifest, connection)?;
     output.talk("Starting to train ...");
@@ -140,8 +144,13 @@ fn describe(folder: &Path, packed: &Packed, output: &Output) {
 
 fn framework(manifest: &TrainingManifest) -> Framework {
     let f = &manifest.model_definition.framework;
-    let runtime = |r: &trainyard_manifest::Runtime| Runtime { name: r.name.clone(), version: r.version.clone() };
-    Framework { name: f.name.clone(), version: f.version.clone(), runtimes: f.runtimes.iter().map(runtime).collect() }
+    let runtime =
+        |r: &trainyard_manifest::Runtime| Runtime { name: r.name.clone(), version: r.version.clone() };
+    Framework {
+        name: f.name.clone(),
+        version: f.version.clone(),
+        runtimes: f.runtimes.iter().map(runtime).collect(),
+    }
 }
 
 fn author(manifest: &TrainingManifest) -> Option<serde_json::Value> {
@@ -166,7 +175,8 @@ fn run_of(manifest: &TrainingManifest, connection: &Connection) -> Result<NewRun
     let credentials = connection.credentials()?;
     let environment = |name: &str| std::env::var(name).ok();
     let (data, results) = (&manifest.training_data_reference, &manifest.training_results_reference);
-    let resolved = |c, place| resolve(c, place, &environment, &credentials).map_err(|e| Error::from(e.problem()));
+    let resolved =
+        |c, place| resolve(c, place, &environment, &credentials).map_err(|e| Error::from(e.problem()));
     let d = &manifest.model_definition;
     Ok(NewRun {
         model_definition: ModelDefinition {

@@ -10,10 +10,17 @@ use super::follow::{interruptible, outcome};
 use crate::{Error, Output, ids, output::spinner};
 
 /// `wait RUN [--timeout T]`.
-pub(crate) async fn wait(client: &Client, run: &str, timeout: Option<&str>, output: &Output) -> Result<(), Error> {
+pub(crate) async fn wait(
+    client: &Client,
+    run: &str,
+    timeout: Option<&str>,
+    output: &Output,
+) -> Result<(), Error> {
     let limit = timeout.map(|text| {
         let seconds = parse_duration(text);
-        seconds.map(Duration::from_secs).ok_or_else(|| Error::new(Code::Usage, format!("--timeout {text}: write 90, 30m or 12h")))
+        seconds
+            .map(Duration::from_secs)
+            .ok_or_else(|| Error::new(Code::Usage, format!("--timeout {text}: write 90, 30m or 12h")))
     });
     let limit = limit.transpose()?;
     let id = ids::find(client, run).await?;
@@ -30,7 +37,12 @@ pub(crate) async fn wait(client: &Client, run: &str, timeout: Option<&str>, outp
         None => ending.await?,
         Some(limit) => match tokio::time::timeout(limit, ending).await {
             Ok(result) => result?,
-            Err(_) => return Err(Error::new(Code::TimedOut, format!("{id} has not ended within {} s", limit.as_secs()))),
+            Err(_) => {
+                return Err(Error::new(
+                    Code::TimedOut,
+                    format!("{id} has not ended within {} s", limit.as_secs()),
+                ));
+            }
         },
     }
     spinner.finish_and_clear();

@@ -23,7 +23,9 @@ impl Capacity {
     pub fn refusal(&self, demand: &Demand) -> Option<String> {
         if demand.gpus as usize > self.gpus.len() {
             return Some(match self.gpus.len() {
-                0 => format!("it needs {} GPU{}, and this machine has none", demand.gpus, plural(demand.gpus)),
+                0 => {
+                    format!("it needs {} GPU{}, and this machine has none", demand.gpus, plural(demand.gpus))
+                }
                 n => format!("it needs {} GPUs, and this machine has {n}", demand.gpus),
             });
         }
@@ -59,7 +61,8 @@ pub async fn detect() -> Capacity {
 fn memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(1 << 30, |kib| kib * 1024)
+    line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .map_or(1 << 30, |kib| kib * 1024)
 }
 
 /// UUIDs of NVIDIA GPUs; none where there is no driver.

@@ -67,7 +67,8 @@ impl LocalEngine {
         let folder = run_folder(&self.node, &placement.ticket.run);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let ticket = folder.join("ticket.json");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&ticket)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&ticket)?;
         file.write_all(&serde_json::to_vec(&placement.ticket)?)?;
         let log = OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join("runner.log"))?;
         Ok((folder, log))
@@ -78,7 +79,8 @@ impl LocalEngine {
 impl Engine for LocalEngine {
     async fn submit(&self, placement: &Placement) -> Result<(), SubmitError> {
         let failed = |what: &str, e: std::io::Error| SubmitError(format!("{what}: {e}"));
-        let (folder, log) = self.prepare(placement).map_err(|e| failed("the run's folder cannot be made", e))?;
+        let (folder, log) =
+            self.prepare(placement).map_err(|e| failed("the run's folder cannot be made", e))?;
         let errors = log.try_clone().map_err(|e| failed("the runner's log cannot be used", e))?;
         let attempt = AttemptRef { run: placement.ticket.run.clone(), attempt: placement.ticket.attempt };
         let mut command = Command::new(&self.program);

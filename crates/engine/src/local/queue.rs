@@ -89,7 +89,10 @@ impl Queue {
     }
 
     fn free(&self) -> Free {
-        let taken = self.held.values().fold((0.0, 0u64, 0usize), |(c, m, g), a| (c + a.cpus, m + a.memory, g + a.gpus.len()));
+        let taken = self
+            .held
+            .values()
+            .fold((0.0, 0u64, 0usize), |(c, m, g), a| (c + a.cpus, m + a.memory, g + a.gpus.len()));
         Free {
             // Sums of fractions may miss a whole by a hair.
             cpus: ((self.capacity.cpus - taken.0) * 1e6).round() / 1e6,
@@ -116,8 +119,12 @@ impl Queue {
             let used: Vec<&String> = self.held.values().flat_map(|a| &a.gpus).collect();
             let free = self.capacity.gpus.iter().filter(|g| !used.contains(g));
             let gpus: Vec<String> = free.take(demand.gpus as usize).cloned().collect();
-            let allotment =
-                Allotment { cpus: demand.cpus, memory: demand.memory, gpus, pretended: self.capacity.pretended };
+            let allotment = Allotment {
+                cpus: demand.cpus,
+                memory: demand.memory,
+                gpus,
+                pretended: self.capacity.pretended,
+            };
             self.waiting.remove(&number);
             self.held.insert(run.clone(), allotment.clone());
             starts.push(Start { run, allotment });
@@ -135,10 +142,18 @@ impl Queue {
         let free = self.free();
         let mut lacks = Vec::new();
         if demand.gpus as usize > free.gpus {
-            lacks.push(format!("{} of {} GPUs free, {} needed", free.gpus, self.capacity.gpus.len(), demand.gpus));
+            lacks.push(format!(
+                "{} of {} GPUs free, {} needed",
+                free.gpus,
+                self.capacity.gpus.len(),
+                demand.gpus
+            ));
         }
         if demand.cpus > free.cpus {
-            lacks.push(format!("{} of {} CPU cores free, {} needed", free.cpus, self.capacity.cpus, demand.cpus));
+            lacks.push(format!(
+                "{} of {} CPU cores free, {} needed",
+                free.cpus, self.capacity.cpus, demand.cpus
+            ));
         }
         if demand.memory > free.memory {
             let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);

@@ -70,7 +70,11 @@ pub(crate) async fn show(
 }
 
 /// `DELETE /v3/ml_assets/training_definitions/{id}`. Runs that use its zip keep it.
-pub(crate) async fn delete(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<StatusCode> {
+pub(crate) async fn delete(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
     let record = find(&app, &caller, &id)?;
     let _guard = app.definitions.lock().await;
     app.store.remove_definition(record.id).await?;
@@ -131,6 +135,8 @@ pub(crate) async fn put_content(
     })))
 }
 
+/// The data folder cannot be written.
+#[expect(clippy::needless_pass_by_value, reason = "for use in `map_err`")]
 pub(crate) fn disk(error: std::io::Error) -> Refusal {
     tracing::error!(%error, "the data folder cannot be used");
     Refusal::new(Code::ServerStorage, "the server cannot write its data folder: its disk may be full")

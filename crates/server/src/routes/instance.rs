@@ -1,12 +1,19 @@
 //! The instance, as the original described one, and the frameworks that it runs.
 
-use axum::{Json, extract::{Path, State}};
+use axum::{
+    Json,
+    extract::{Path, State},
+};
 use serde_json::{Value, json};
 
 use crate::{auth::User, problem::Answer, state::App};
 
 /// `GET /v3/wml_instances/{id}`: any id names this server.
-pub(crate) async fn show(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<Json<Value>> {
     let url = format!("{}/v3/wml_instances/{id}", app.url);
     let gpus = app.conductor.queue(|q| q.capacity().gpus.len());
     Ok(Json(json!({
@@ -29,9 +36,7 @@ pub(crate) async fn show(State(app): State<App>, User(caller): User, Path(id): P
 /// `GET /v3/models/frameworks`.
 pub(crate) async fn frameworks(State(app): State<App>, _: User) -> Answer<Json<Value>> {
     let pythons: Vec<&str> = app.pythons().await.iter().map(|p| p.version.as_str()).collect();
-    let entry = |e: &trainyard_environment::Entry| {
-        json!({ "name": e.name, "version": e.version, "runtimes": e.python, "packages": e.packages })
-    };
+    let entry = |e: &trainyard_environment::Entry| json!({ "name": e.name, "version": e.version, "runtimes": e.python, "packages": e.packages });
     let compute = |(name, d): (&str, trainyard_api::runner::Demand)| {
         let refusal = app.conductor.queue(|q| q.capacity().refusal(&d));
         json!({ "name": name, "cpus": d.cpus, "memory": d.memory, "gpus": d.gpus, "unavailable": refusal })

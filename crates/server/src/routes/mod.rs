@@ -80,4 +80,3 @@ async fn log_requests(request: Request, next: Next) -> Response {
     }
     response
 }
-

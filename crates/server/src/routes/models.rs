@@ -88,7 +88,11 @@ pub(crate) async fn show(
 }
 
 /// `GET /v3/ml_assets/models/{id}/content`: a tar.gz.
-pub(crate) async fn content(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<Response> {
+pub(crate) async fn content(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<Response> {
     let record = find(&app, &caller, &id)?;
     match record.state.as_str() {
         "persisted" => file_answer(&app.folder.model(record.id), "application/gzip").await,
@@ -101,7 +105,11 @@ pub(crate) async fn content(State(app): State<App>, User(caller): User, Path(id)
 }
 
 /// `DELETE /v3/ml_assets/models/{id}`.
-pub(crate) async fn delete(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<StatusCode> {
+pub(crate) async fn delete(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
     let record = find(&app, &caller, &id)?;
     app.store.remove_model(record.id).await?;
     if let Err(error) = tokio::fs::remove_file(app.folder.model(record.id)).await

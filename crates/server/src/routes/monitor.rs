@@ -27,7 +27,7 @@ const FRAME: usize = 64 * 1024;
 /// Lines that `last` may ask for.
 const MOST_LINES: usize = 1000;
 /// Longest wait for a client that does not read.
-const SLOW_CLIENT: Duration = Duration::from_secs(60);
+const SLOW_CLIENT: Duration = Duration::from_mins(1);
 /// Time between pings, so that a client that is gone is noticed.
 const PING: Duration = Duration::from_secs(30);
 
@@ -77,7 +77,11 @@ struct Session {
 }
 
 impl Session {
-    async fn run(&mut self, wanted: &Wanted, mut stops: tokio::sync::watch::Receiver<bool>) -> Result<(), Gone> {
+    async fn run(
+        &mut self,
+        wanted: &Wanted,
+        mut stops: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<(), Gone> {
         let id = self.record.id.clone();
         let log = self.app.logs.of(&id);
         self.offset = match wanted {
@@ -102,12 +106,8 @@ impl Session {
                 return self.send(format!("{id}: "), false).await;
             }
             tokio::select! {
-                changed = pulse.changed() => {
-                    // The log is closed when its run ends: look once more.
-                    if changed.is_err() {
-                        continue;
-                    }
-                }
+                // A log is closed when its run ends: then, too, look once more.
+                _ = pulse.changed() => {}
                 () = async { let _ = stops.wait_for(|s| *s).await; } => return Err(Gone),
                 message = self.socket.recv() => match message {
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
@@ -180,9 +180,8 @@ impl Session {
 /// Bytes up to the end of the last whole character.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
-        Ok(_) => bytes.len(),
         // Cut inside a character: it comes with the next frame.
         Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
-        Err(_) => bytes.len(),
+        _ => bytes.len(),
     }
 }

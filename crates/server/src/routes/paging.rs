@@ -21,7 +21,10 @@ impl Paging {
         match &self.limit {
             None => Ok(MOST),
             Some(text) => text.parse().ok().filter(|n| (1..=MOST).contains(n)).ok_or_else(|| {
-                Refusal::new(Code::Request, format!("`limit` is `{text}`, and has to be a number from 1 to {MOST}"))
+                Refusal::new(
+                    Code::Request,
+                    format!("`limit` is `{text}`, and has to be a number from 1 to {MOST}"),
+                )
             }),
         }
     }
@@ -29,7 +32,9 @@ impl Paging {
     /// Entries before this number are asked for.
     pub(crate) fn before(&self) -> Answer<Option<i64>> {
         let parse = |text: &String| {
-            text.parse().map_err(|_| Refusal::new(Code::Request, format!("`start` is `{text}`, which is not from a `next` link")))
+            text.parse().map_err(|_| {
+                Refusal::new(Code::Request, format!("`start` is `{text}`, which is not from a `next` link"))
+            })
         };
         self.start.as_ref().map(parse).transpose()
     }

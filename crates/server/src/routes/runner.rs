@@ -115,7 +115,11 @@ pub(crate) async fn events(
     };
     let length = app.logs.of(&attempt.run).length(number);
     let events: Vec<Stamped> = reported.into_iter().map(event).collect();
-    let run = if events.is_empty() { attempt.record.run } else { app.conductor.apply(&attempt.run, events).await?.run };
+    let run = if events.is_empty() {
+        attempt.record.run
+    } else {
+        app.conductor.apply(&attempt.run, events).await?.run
+    };
     Ok(Json(Ack { seq: run.reported, log: length, cancel: run.cancel_asked }))
 }
 
@@ -143,4 +147,3 @@ pub(crate) async fn definition(State(app): State<App>, attempt: Attempt) -> Answ
     attempt.refuse_fenced()?;
     file_answer(&app.folder.definition(&attempt.record.spec.definition.sha256), "application/zip").await
 }
-

@@ -31,13 +31,17 @@ pub(crate) async fn submit(
     let id = href.split('/').skip_while(|p| *p != "training_definitions").nth(1).unwrap_or("").to_owned();
     let definition = definitions::find(&app, &caller, &id)?;
     let content = definition.content.clone().ok_or_else(|| {
-        Refusal::new(Code::DefinitionContent, "this definition has been given no zip yet: put one to its content_url")
+        Refusal::new(
+            Code::DefinitionContent,
+            "this definition has been given no zip yet: put one to its content_url",
+        )
     })?;
     fill_in(&mut new, &definition.body);
     check_fields(&new, &mut problems);
     let demand = demand(&app, &new).map_err(|p| problems.push(p)).unwrap_or_default();
     let environment = {
-        let gpu = app.conductor.queue(|q| !q.capacity().gpus.is_empty() && !q.capacity().pretended) && demand.gpus > 0;
+        let gpu = app.conductor.queue(|q| !q.capacity().gpus.is_empty() && !q.capacity().pretended)
+            && demand.gpus > 0;
         let resolved = app.catalogue.resolve(&new.model_definition.framework, app.pythons().await, gpu);
         resolved.map_err(|e| problems.push(Problem::new(Code::Framework, e.message).hint(e.hint))).ok()
     };
@@ -78,7 +82,10 @@ fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
     };
     let run = &new.model_definition;
     require(!run.execution.command.trim().is_empty(), "model_definition.execution.command");
-    require(!run.execution.compute_configuration.name.is_empty(), "model_definition.execution.compute_configuration.name");
+    require(
+        !run.execution.compute_configuration.name.is_empty(),
+        "model_definition.execution.compute_configuration.name",
+    );
     require(!run.framework.version.is_empty(), "model_definition.framework.version");
     let references = [
         (&new.training_data_reference, "training_data_reference", "source"),
@@ -109,7 +116,9 @@ fn demand(app: &App, new: &NewRun) -> Result<Demand, Problem> {
     let demand = app.computes.find(&compute.name).map_err(|e| Problem::new(Code::Compute, e.to_string()))?;
     if compute.nodes.is_some_and(|n| n != 1) {
         let message = "`nodes` is more than 1, and this server's engine runs one learner";
-        return Err(Problem::new(Code::Compute, message).hint("leave `nodes` out, or ask for a larger configuration"));
+        return Err(
+            Problem::new(Code::Compute, message).hint("leave `nodes` out, or ask for a larger configuration")
+        );
     }
     match app.conductor.queue(|q| q.capacity().refusal(&demand)) {
         None => Ok(demand),
@@ -155,7 +164,11 @@ pub(crate) async fn list(
 }
 
 /// `GET /v3/models/{run}`.
-pub(crate) async fn show(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<Json<Run>> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<Json<Run>> {
     let record = find(&app, &caller, &id)?;
     Ok(Json(render::run(&app, &record, Detail::Full)))
 }
@@ -172,7 +185,9 @@ pub(crate) async fn change(
     let operations: Vec<PatchOp> = serde_json::from_value(list)
         .map_err(|e| Refusal::new(Code::Request, format!("the body is not a JSON Patch: {e}")))?;
     let is_cancel = |op: &PatchOp| {
-        op.op == "replace" && op.path == "/status/state" && matches!(op.value.as_str(), Some("canceled" | "cancelled"))
+        op.op == "replace"
+            && op.path == "/status/state"
+            && matches!(op.value.as_str(), Some("canceled" | "cancelled"))
     };
     if operations.is_empty() || !operations.iter().all(is_cancel) {
         let message = "the only change there is replaces `/status/state` by `canceled`";
@@ -183,7 +198,11 @@ pub(crate) async fn change(
 }
 
 /// `DELETE /v3/models/{run}`: cancels first what is not over. The bucket is left alone.
-pub(crate) async fn delete(State(app): State<App>, User(caller): User, Path(id): Path<String>) -> Answer<StatusCode> {
+pub(crate) async fn delete(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
     let record = find(&app, &caller, &id)?;
     app.conductor.apply(&record.id, vec![stamp(Event::DeleteAsked)]).await?;
     tracing::info!(run = %record.id, at = %Time::now(), "deleted by its owner");

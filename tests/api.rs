@@ -1,0 +1,257 @@
+//! The API from outside: owners, tokens, shapes, abuse.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Yard, code_folder};
+
+fn add_user(yard: &Yard, name: &str) -> String {
+    let said = yard.cli(&["server", "--data", yard.data_folder().to_str().unwrap(), "--add-user", name]);
+    said.ok().trim().to_owned()
+}
+
+#[test]
+fn every_route_wants_a_token_and_hides_what_belongs_to_others() {
+    let yard = Yard::start();
+    let id = yard.train("mine", "true");
+    yard.wait_end(&id);
+    let definition =
+        yard.run(&id)["entity"]["model_definition"]["definition_href"].as_str().unwrap().to_owned();
+    let definition = definition.rsplit('/').next().unwrap().to_owned();
+    let version = yard
+        .http(
+            "GET",
+            &format!("/v3/ml_assets/training_definitions/{definition}"),
+            Some(&yard.admin_token()),
+            None,
+        )
+        .1["entity"]["training_definition_version"]["guid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let patch =
+        json!([{"op": "replace", "path": "/status/state", "value": "canceled"}]).to_string().into_bytes();
+    let definitions = "/v3/ml_assets/training_definitions";
+    let private = [
+        ("GET", format!("/v3/models/{id}"), None),
+        ("PATCH", format!("/v3/models/{id}"), Some(patch)),
+        ("GET", format!("/v3/models/{id}/monitor"), None),
+        ("PUT", format!("/v3/models/{id}/ml_asset"), Some(b"{}".to_vec())),
+        ("GET", format!("{definitions}/{definition}"), None),
+        ("PUT", format!("{definitions}/{definition}/versions/{version}/content"), Some(b"x".to_vec())),
+        ("GET", format!("{definitions}/{definition}/versions/{version}/content"), None),
+        ("DELETE", format!("{definitions}/{definition}"), None),
+        ("DELETE", format!("/v3/models/{id}"), None),
+    ];
+    let stranger = add_user(&yard, "stranger");
+    for (method, path, body) in &private {
+        assert_eq!(yard.http(method, path, None, body.clone()).0, 401, "{method} {path} without a token");
+        assert_eq!(
+            yard.http(method, path, Some("ty_wrong"), body.clone()).0,
+            401,
+            "{method} {path} with a wrong token"
+        );
+        let (status, answer) = yard.http(method, path, Some(&stranger), body.clone());
+        assert_eq!(status, 404, "{method} {path} as a stranger: {answer}");
+        assert_eq!(answer["errors"][0]["code"], "TY0202");
+    }
+    for path in
+        ["/v3/models", definitions, "/v3/ml_assets/models", "/v3/models/frameworks", "/v3/wml_instances/x"]
+    {
+        assert_eq!(yard.http("GET", path, None, None).0, 401, "{path}");
+        let (status, answer) = yard.http("GET", path, Some(&stranger), None);
+        assert_eq!(status, 200);
+        assert!(!answer.to_string().contains(&id), "{path} shows a stranger's run: {answer}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(yard.http("GET", path, None, None).0, 200);
+    }
+    for verb in ["claim", "events", "log?offset=0"] {
+        let path = format!("/runner/v1/runs/{id}/attempts/1/{verb}");
+        assert_eq!(
+            yard.http("POST", &path, Some(&yard.admin_token()), Some(b"[]".to_vec())).0,
+            401,
+            "{verb}"
+        );
+    }
+    assert_eq!(yard.status(&id)["state"], "completed", "the stranger changed something");
+}
+
+#[test]
+fn a_run_has_the_shape_that_old_clients_read() {
+    let yard = Yard::start();
+    let id = yard.train("shape", "true");
+    yard.wait_end(&id);
+    let (status, run) = yard.http("GET", &format!("/v3/models/{id}"), Some(&yard.admin_token()), None);
+    assert_eq!(status, 200);
+    assert_eq!(run["metadata"]["guid"], id.as_str());
+    assert!(run["metadata"]["url"].as_str().unwrap().ends_with(&format!("/models/{id}")));
+    let results = &run["entity"]["training_results_reference"];
+    assert_eq!(results["location"], json!({"bucket": "results", "model_location": id}));
+    assert_eq!(
+        results["connection"]["secret_access_key"],
+        yard.store.secret_access_key.expose(),
+        "the client needs it to store"
+    );
+    let status = &run["entity"]["status"];
+    assert_eq!(status["metrics"], json!([]));
+    assert_eq!(status["message"], format!("{id}: "));
+    for time in ["submitted_at", "running_at", "finished_at", "current_at"] {
+        let text = status[time].as_str().unwrap();
+        assert!(text.len() == 24 && text.ends_with('Z'), "{time} is {text}");
+    }
+    let (_, list) = yard.http("GET", "/v3/models?limit=1", Some(&yard.admin_token()), None);
+    assert!(!list.to_string().contains(yard.store.secret_access_key.expose()), "lists hold no keys");
+}
+
+#[test]
+fn lists_come_in_pages_newest_first() {
+    let yard =
+        Yard::with("[local]\ncpus = 0.5\nmemory = '64GiB'\n[compute.tiny]\ncpus = 0.5\nmemory = '1MiB'\n");
+    let code = code_folder(yard.dir.path(), &[("x", "")]);
+    let manifest = yard.manifest("page", "true");
+    let ids: Vec<String> = (0..5)
+        .map(|_| {
+            let set = "model_definition.execution.compute_configuration.name=tiny";
+            yard.cli(&["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q", "--set", set])
+                .ok()
+                .trim()
+                .to_owned()
+        })
+        .collect();
+    let token = yard.admin_token();
+    let mut seen = Vec::new();
+    let mut path = "/v3/models?limit=2".to_owned();
+    loop {
+        let (status, page) = yard.http("GET", &path, Some(&token), None);
+        assert_eq!(status, 200);
+        seen.extend(
+            page["resources"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|r| r["metadata"]["guid"].as_str().unwrap().to_owned()),
+        );
+        match page["next"]["url"].as_str() {
+            Some(url) => path = url.trim_start_matches(&yard.url).to_owned(),
+            None => break,
+        }
+    }
+    let newest_first: Vec<String> = ids.into_iter().rev().collect();
+    assert_eq!(seen, newest_first);
+    for bad in ["0", "1001", "-1", "x"] {
+        assert_eq!(yard.http("GET", &format!("/v3/models?limit={bad}"), Some(&token), None).0, 400, "{bad}");
+    }
+}
+
+#[test]
+fn both_forms_of_the_cancel_are_taken_and_other_patches_are_not() {
+    let yard = Yard::start();
+    let token = yard.admin_token();
+    let cancel = json!({"op": "replace", "path": "/status/state", "value": "canceled"});
+    for body in [json!([cancel]), cancel] {
+        let id = yard.train("patch", "sleep 1000");
+        let (status, _) = yard.http(
+            "PATCH",
+            &format!("/v3/models/{id}"),
+            Some(&token),
+            Some(body.to_string().into_bytes()),
+        );
+        assert_eq!(status, 204);
+        assert_eq!(yard.wait_end(&id)["state"], "canceled");
+    }
+    let id = yard.train("other", "true");
+    for bad in [
+        r#"[]"#,
+        r#"{"op":"replace","path":"/name","value":"x"}"#,
+        "no json",
+        r#"[{"op":"remove","path":"/status/state"}]"#,
+    ] {
+        let (status, answer) =
+            yard.http("PATCH", &format!("/v3/models/{id}"), Some(&token), Some(bad.into()));
+        assert_eq!(status, 400, "{bad}: {answer}");
+    }
+}
+
+#[test]
+fn malformed_requests_get_an_answer_in_the_known_shape() {
+    let yard = Yard::start();
+    let token = yard.admin_token();
+    let cases: [(&str, &str, &str, u16); 7] = [
+        ("POST", "/v3/models", "", 400),
+        ("POST", "/v3/models", "{\"model_definition\": 5}", 400),
+        ("POST", "/v3/ml_assets/training_definitions", "{}", 400),
+        ("GET", "/v3/models/training-../../x", "", 404),
+        ("GET", "/v3/models/not-a-run", "", 404),
+        ("GET", "/v3/unknown", "", 404),
+        ("DELETE", "/v3/models", "", 400),
+    ];
+    for (method, path, body, expected) in cases {
+        let (status, answer) = yard.http(method, path, Some(&token), Some(body.into()));
+        assert_eq!(status, expected, "{method} {path}: {answer}");
+        let error = &answer["errors"][0];
+        assert!(
+            error["code"].as_str().unwrap().starts_with("TY0")
+                && !error["message"].as_str().unwrap().is_empty(),
+            "{answer}"
+        );
+        assert!(answer["trace"].is_string());
+    }
+    let (status, _) = yard.http("POST", "/v3/models", Some(&token), Some(vec![b' '; 3 << 20]));
+    assert_eq!(status, 413);
+}
+
+#[test]
+fn secrets_are_nowhere_on_disk_in_clear() {
+    let yard = Yard::start();
+    let id = yard.train("secret", "env; sleep 0.3; env");
+    yard.wait_end(&id);
+    let secret = yard.store.secret_access_key.expose().as_bytes().to_vec();
+    let log = yard.cli(&["logs", &id]).ok();
+    assert!(!log.contains(yard.store.secret_access_key.expose()), "the program saw the key");
+    assert!(!yard.cli(&["show", &id, "-o", "json"]).ok().contains(yard.store.secret_access_key.expose()));
+    let mut open = vec![yard.data_folder()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.file_name().is_none_or(|n| n != "s3-keys.json") {
+                let bytes = std::fs::read(&path).unwrap_or_default();
+                assert!(
+                    !bytes.windows(secret.len()).any(|w| w == secret),
+                    "{} holds the key",
+                    path.display()
+                );
+            }
+        }
+    }
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(yard.data_folder().join("admin-token")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn records_go_after_their_days_and_the_bucket_stays() {
+    // The clock cannot be turned; a record can be made to have ended long ago.
+    let mut yard = Yard::with("keep_days = 7\n[local]\ncpus = 2\nmemory = '64GiB'\n");
+    let old = yard.train("old", "true");
+    let new = yard.train("new", "true");
+    yard.wait_end(&old);
+    yard.wait_end(&new);
+    yard.kill_server();
+    let script = format!(
+        "import sqlite3; c = sqlite3.connect('{}'); c.execute(\"update runs set finished_at = finished_at - 8*86400000 where id = ?\", ('{old}',)); c.commit()",
+        yard.data_folder().join("trainyard.db").display()
+    );
+    let done = std::process::Command::new("python3").args(["-c", &script]).status().unwrap();
+    assert!(done.success());
+    yard.restart();
+    crate::harness::wait_for("the old record goes", crate::harness::PATIENCE, || {
+        (yard.cli(&["show", &old]).code == 102).then_some(())
+    });
+    yard.cli(&["show", &new]).ok();
+    assert!(yard.results(&old).contains_key("learner-1/training-log.txt"));
+    let list: Value = serde_json::from_str(&yard.cli(&["list", "-o", "json"]).ok()).unwrap();
+    assert_eq!(list["resources"].as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,206 @@
+//! Real processes are killed, at any time, and nothing is lost or doubled.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use trainyard_store::{Sealer, Store};
+
+use crate::harness::{PATIENCE, Yard, code_folder, programs, wait_for};
+
+/// A program that counts slowly enough to be interrupted.
+const COUNT: &str = "for i in $(seq 1 200); do echo line $i; sleep 0.01; done; mkdir $RESULT_DIR/model; echo end > $RESULT_DIR/model/end";
+
+fn counted(log: &str) -> Vec<u32> {
+    log.lines().filter_map(|l| l.strip_prefix("line ")?.parse().ok()).collect()
+}
+
+#[test]
+fn a_run_goes_on_while_its_server_is_dead_and_nothing_is_lost() {
+    let mut yard = Yard::start();
+    let id = yard.train("survivor", COUNT);
+    yard.wait_log(&id, "line 20\n");
+    yard.kill_server();
+    let runner = yard.runners()[&id];
+    assert!(programs(&id).len() > 1, "the program went with its server");
+    yard.restart();
+    assert_eq!(yard.runners().get(&id), Some(&runner), "the same runner works on");
+    let status = yard.wait_end(&id);
+    assert_eq!(status["state"], "completed", "{status:#}");
+    assert_eq!(status["attempt"], 1);
+    let expected: Vec<u32> = (1..=200).collect();
+    assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), expected);
+    assert_eq!(counted(&yard.result(&id, "learner-1/training-log.txt")), expected);
+}
+
+#[test]
+fn a_run_that_ends_while_its_server_is_dead_is_told_of_later() {
+    let mut yard = Yard::start();
+    let id = yard.train("quiet", "echo up; sleep 0.3; echo down");
+    yard.wait_log(&id, "up");
+    yard.kill_server();
+    wait_for("the program's end", PATIENCE, || (programs(&id).is_empty()).then_some(()));
+    yard.restart();
+    assert_eq!(yard.wait_end(&id)["state"], "completed");
+    assert!(yard.cli(&["logs", &id]).ok().contains("down"));
+}
+
+#[test]
+fn a_killed_runner_is_found_out_and_what_it_left_is_stored() {
+    let yard = Yard::start();
+    let id = yard.train("lost", "mkdir $RESULT_DIR/model; echo part > $RESULT_DIR/model/part; echo up; (setsid sleep 1000 &); sleep 1000");
+    yard.wait_log(&id, "up");
+    let begun = Instant::now();
+    kill(Pid::from_raw(yard.runners()[&id]), Signal::SIGKILL).unwrap();
+    let status = yard.wait_end(&id);
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
+    assert_eq!(status["error"]["errors"][0]["code"], "TY0407", "{status:#}");
+    assert_eq!(status["attempt"], 2, "the second attempt only stores");
+    assert_eq!(yard.result(&id, "model/part"), "part\n");
+    assert!(yard.result(&id, "learner-1/training-log.txt").contains("up"));
+    assert_eq!(programs(&id), Vec::<i32>::new(), "the program is left behind");
+}
+
+#[test]
+fn a_runner_killed_with_its_server_is_found_out_after_the_restart() {
+    let mut yard = Yard::start();
+    let id = yard.train("both", "mkdir $RESULT_DIR/model; echo x > $RESULT_DIR/model/x; echo up; sleep 1000");
+    yard.wait_log(&id, "up");
+    let runner = yard.runners()[&id];
+    yard.kill_server();
+    kill(Pid::from_raw(runner), Signal::SIGKILL).unwrap();
+    yard.restart();
+    let status = yard.wait_end(&id);
+    assert_eq!(status["error"]["errors"][0]["code"], "TY0407", "{status:#}");
+    assert!(yard.results(&id).contains_key("model/x"));
+}
+
+#[test]
+fn a_cancel_that_its_server_did_not_survive_is_carried_out() {
+    let mut yard = Yard::with("grace = 1\n[local]\ncpus = 2\nmemory = '64GiB'\n");
+    let id = yard.train("late", "echo up; sleep 1000");
+    yard.wait_log(&id, "up");
+    // The runner stands still while the cancel is journaled, so that it cannot have heard of it.
+    let runner = Pid::from_raw(yard.runners()[&id]);
+    kill(runner, Signal::SIGSTOP).unwrap();
+    yard.cli(&["cancel", &id]).ok();
+    yard.kill_server();
+    kill(runner, Signal::SIGCONT).unwrap();
+    yard.restart();
+    yard.wait_end(&id);
+    assert_eq!(yard.status(&id)["state"], "canceled");
+}
+
+#[test]
+fn a_server_stops_gracefully_and_a_second_one_is_refused() {
+    let mut yard = Yard::start();
+    let id = yard.train("calm", COUNT);
+    yard.wait_log(&id, "line 10\n");
+    let second = yard.command(&["server", "--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0"]).run();
+    assert!(second.fails(1).contains("another server uses this data folder"));
+    assert_eq!(yard.stop_server(), 0);
+    yard.restart();
+    assert_eq!(yard.wait_end(&id)["state"], "completed");
+}
+
+/// The random numbers of this test, from a seed that is printed: a linear congruential
+/// generator with Knuth's MMIX constants is random enough to choose whom to kill.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn server_and_runners_killed_at_random_lose_and_double_nothing() {
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
+    });
+    println!("CRASH_SEED={seed}");
+    let mut dice = Dice(seed);
+    let mut yard = Yard::with("grace = 1\n[local]\ncpus = 8\nmemory = '64GiB'\n");
+    yard.put("input", b"some data");
+    let code = code_folder(yard.dir.path(), &[("main.sh", "echo hello\n")]);
+    let manifest = yard.manifest(
+        "crash",
+        "for i in $(seq 1 100); do echo line $i; sleep 0.02; done; mkdir $RESULT_DIR/model; cp $DATA_DIR/input $RESULT_DIR/model/",
+    );
+    let mut killed: BTreeMap<String, u32> = BTreeMap::new();
+    let mut canceled = Vec::new();
+    let mut runs = Vec::new();
+    for _ in 0..24 {
+        runs.push(yard.train_code(&code, &manifest));
+        match dice.roll(5) {
+            0 => {
+                yard.kill_server();
+                yard.restart();
+            }
+            1 | 2 => {
+                let runners: Vec<(String, i32)> = yard.runners().into_iter().collect();
+                if !runners.is_empty() {
+                    let (run, pid) = &runners[dice.roll(runners.len() as u64) as usize];
+                    if kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok() {
+                        *killed.entry(run.clone()).or_default() += 1;
+                    }
+                }
+            }
+            3 => {
+                let run = runs[dice.roll(runs.len() as u64) as usize].clone();
+                if yard.cli(&["cancel", &run]).code == 0 {
+                    canceled.push(run);
+                }
+            }
+            _ => {}
+        }
+    }
+    let ends: BTreeMap<String, serde_json::Value> =
+        runs.iter().map(|id| (id.clone(), yard.wait_end(id))).collect();
+    let key: [u8; 32] = std::fs::read(yard.data_folder().join("secret.key")).unwrap().try_into().unwrap();
+    let store = Store::open(&yard.data_folder().join("trainyard.db"), Sealer::new(&key)).unwrap();
+    for (id, status) in &ends {
+        let state = status["state"].as_str().unwrap();
+        let log = yard.cli(&["logs", id]).ok();
+        let lines = counted(&log);
+        let in_bucket = counted(&yard.result(id, "learner-1/training-log.txt"));
+        assert!(
+            yard.results(id).contains_key("learner-1/.log-copy-complete"),
+            "{id} ({state}) has no marker"
+        );
+        assert!(
+            store.is_consistent(&id.parse().unwrap()).unwrap(),
+            "{id}: the record is not the fold of its journal"
+        );
+        assert_eq!(programs(id), Vec::<i32>::new(), "{id} left processes");
+        let expected: Vec<u32> = (1..=lines.len() as u32).collect();
+        match state {
+            "completed" => {
+                assert_eq!(lines, (1..=100).collect::<Vec<_>>(), "{id}");
+                assert_eq!(in_bucket, lines, "{id}");
+                assert_eq!(yard.result(id, "model/input"), "some data");
+            }
+            "error" => {
+                assert!(killed.contains_key(id), "{id} failed though nobody touched its runner: {status:#}");
+                assert_eq!(status["error"]["errors"][0]["code"], "TY0407", "{status:#}");
+                assert_eq!(lines, expected, "{id}");
+                assert_eq!(in_bucket, lines, "{id}");
+            }
+            "canceled" => {
+                assert!(canceled.contains(id), "{id} was never canceled");
+                assert_eq!(lines, expected, "{id}");
+            }
+            other => panic!("{id} is {other}"),
+        }
+    }
+    for id in &canceled {
+        let state = ends[id]["state"].as_str().unwrap();
+        assert!(["canceled", "completed", "error"].contains(&state), "{id} is {state}");
+    }
+}

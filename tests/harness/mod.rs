@@ -1,0 +1,24 @@
+//! A server of its own for each test, and hands to use it with.
+
+mod tools;
+mod yard;
+
+pub use tools::{Tools, seaweed};
+pub use yard::{Said, Yard, block_on, code_folder, programs};
+
+use std::time::{Duration, Instant};
+
+/// Waits for a condition; what it gave is returned. Panics past the deadline, and says for what.
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Ordinary patience: far more than anything here takes on a slow machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);

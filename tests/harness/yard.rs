@@ -1,0 +1,380 @@
+//! One server in a folder of its own, on free ports.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use trainyard_transfer::{Bucket, Http};
+
+use super::{PATIENCE, wait_for};
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// What went to stdout of a command that has to succeed.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.out, self.err);
+        self.out
+    }
+
+    /// What went to stderr of a command that has to end with this code.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        self.err
+    }
+}
+
+/// A server and its folder.
+pub struct Yard {
+    pub dir: TempDir,
+    child: Option<Child>,
+    pub url: String,
+    /// Endpoint and keys that manifests name.
+    pub store: trainyard_api::Connection,
+}
+
+/// The buckets of every yard.
+const DATA: &str = "data";
+const RESULTS: &str = "results";
+
+impl Yard {
+    /// With one CPU core and much memory pretended, so that tests do not depend on the machine.
+    pub fn start() -> Self {
+        Self::with("[local]\ncpus = 2\nmemory = '64GiB'\n")
+    }
+
+    /// With this configuration.
+    pub fn with(config: &str) -> Self {
+        // As the binary does; every test but the first finds it done.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
+        fs::write(dir.path().join("server.toml"), config).unwrap();
+        let mut yard =
+            Self { dir, child: None, url: String::new(), store: trainyard_api::Connection::default() };
+        yard.restart();
+        yard.make_buckets();
+        yard
+    }
+
+    pub fn data_folder(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn program() -> &'static str {
+        env!("CARGO_BIN_EXE_trainyard")
+    }
+
+    /// Starts the server, again or for the first time, on the same ports.
+    pub fn restart(&mut self) {
+        let log =
+            fs::File::options().create(true).append(true).open(self.dir.path().join("server.log")).unwrap();
+        let s3 = self.store.endpoint_url.trim_start_matches("http://").to_owned();
+        let or_free = |a: &str| if a.is_empty() { "127.0.0.1:0".to_owned() } else { a.to_owned() };
+        let child = Command::new(Self::program())
+            .args(["server", "--config"])
+            .arg(self.dir.path().join("server.toml"))
+            .arg("--data")
+            .arg(self.data_folder())
+            .args(["--listen", &or_free(self.url.trim_start_matches("http://"))])
+            .args(["--s3-listen", &or_free(&s3)])
+            .env("TRAINYARD_LOG", "info,s3s=error")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        self.child = Some(child);
+        let address: Value = wait_for("the server's start", PATIENCE, || {
+            let text = fs::read(self.data_folder().join("server.json")).ok()?;
+            let address: Value = serde_json::from_slice(&text).ok()?;
+            (address["pid"] == pid).then_some(address)
+        });
+        address["url"].as_str().unwrap().clone_into(&mut self.url);
+        let keys: Value =
+            serde_json::from_slice(&fs::read(self.data_folder().join("s3-keys.json")).unwrap()).unwrap();
+        self.store = trainyard_api::Connection {
+            endpoint_url: address["s3_url"].as_str().unwrap().to_owned(),
+            access_key_id: keys["access_key_id"].as_str().unwrap().to_owned(),
+            secret_access_key: trainyard_api::Secret::new(keys["secret_access_key"].as_str().unwrap()),
+        };
+    }
+
+    /// Ends the server as a power cut would.
+    pub fn kill_server(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks the server to end, and waits until it has.
+    pub fn stop_server(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Process ids of runners, by run, from the locks that they hold.
+    pub fn runners(&self) -> BTreeMap<String, i32> {
+        let mut found = BTreeMap::new();
+        let Ok(runs) = fs::read_dir(self.data_folder().join("node/runs")) else { return found };
+        for run in runs.flatten() {
+            let lock = run.path().join("runner.lock");
+            let Ok(file) = fs::File::open(&lock) else { continue };
+            let held = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
+            let pid = fs::read_to_string(&lock).ok().and_then(|t| t.parse::<i32>().ok());
+            if let (true, Some(pid)) = (held, pid) {
+                found.insert(run.file_name().to_string_lossy().into_owned(), pid);
+            }
+        }
+        found
+    }
+
+    pub fn admin_token(&self) -> String {
+        fs::read_to_string(self.data_folder().join("admin-token")).unwrap().trim().to_owned()
+    }
+
+    /// Runs the command line against this server.
+    pub fn cli(&self, words: &[&str]) -> Said {
+        self.command(words).run()
+    }
+
+    /// A command line that can still be changed.
+    pub fn command(&self, words: &[&str]) -> Typed {
+        let mut command = Command::new(Self::program());
+        command
+            .args(words)
+            .env("TRAINYARD_SERVER", &self.url)
+            .env("TRAINYARD_DATA", self.data_folder())
+            .env("HOME", self.dir.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_DATA_HOME")
+            .stdin(Stdio::null());
+        Typed(command)
+    }
+
+    fn make_buckets(&self) {
+        block_on(async {
+            self.bucket(DATA).create().await.unwrap();
+            self.bucket(RESULTS).create().await.unwrap();
+        });
+    }
+
+    pub fn bucket(&self, name: &str) -> Bucket {
+        Bucket::new(&Http::default(), &self.store, name).unwrap()
+    }
+
+    /// Puts an object into the data bucket.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        block_on(self.bucket(DATA).put(key, bytes::Bytes::copy_from_slice(bytes))).unwrap();
+    }
+
+    /// Keys and sizes of what a run left in the results bucket, without the run's own prefix.
+    pub fn results(&self, run: &str) -> BTreeMap<String, u64> {
+        let prefix = format!("{run}/");
+        let objects = block_on(self.bucket(RESULTS).list(&prefix)).unwrap();
+        objects.into_iter().map(|o| (o.key[prefix.len()..].to_owned(), o.size)).collect()
+    }
+
+    pub fn result(&self, run: &str, key: &str) -> String {
+        let bytes = block_on(self.bucket(RESULTS).get_bytes(&format!("{run}/{key}"))).unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    /// A manifest for this server's store, with the machine's own python and one CPU.
+    pub fn manifest(&self, name: &str, command: &str) -> PathBuf {
+        self.manifest_with(name, command, &self.store.endpoint_url, DATA, RESULTS)
+    }
+
+    pub fn manifest_with(
+        &self,
+        name: &str,
+        command: &str,
+        endpoint: &str,
+        data: &str,
+        results: &str,
+    ) -> PathBuf {
+        let connection = format!(
+            "{{endpoint_url: '{endpoint}', access_key_id: '{}', secret_access_key: '{}'}}",
+            self.store.access_key_id,
+            self.store.secret_access_key.expose()
+        );
+        let command = serde_json::to_string(command).unwrap();
+        let text = format!(
+            "model_definition:\n  name: {name}\n  framework: {{name: custom, version: '1'}}\n  execution:\n    \
+             command: {command}\n    compute_configuration: {{name: cpu}}\ntraining_data_reference:\n  \
+             connection: {connection}\n  source: {{bucket: {data}}}\n  type: s3\ntraining_results_reference:\n  \
+             connection: {connection}\n  target: {{bucket: {results}}}\n  type: s3\n"
+        );
+        let path = self.dir.path().join(format!("{name}.yml"));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Submits a run of a shell command; returns its id.
+    #[track_caller]
+    pub fn train(&self, name: &str, command: &str) -> String {
+        let code = code_folder(self.dir.path(), &[("main.sh", "echo hello\n")]);
+        self.train_code(&code, &self.manifest(name, command))
+    }
+
+    #[track_caller]
+    pub fn train_code(&self, code: &Path, manifest: &Path) -> String {
+        let said = self.cli(&["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q"]);
+        said.ok().trim().to_owned()
+    }
+
+    /// The run as the server tells it.
+    #[track_caller]
+    pub fn run(&self, id: &str) -> Value {
+        serde_json::from_str(&self.cli(&["show", id, "-o", "json"]).ok()).unwrap()
+    }
+
+    pub fn status(&self, id: &str) -> Value {
+        self.run(id)["entity"]["status"].clone()
+    }
+
+    /// Waits for the end of a run; returns its status.
+    #[track_caller]
+    pub fn wait_end(&self, id: &str) -> Value {
+        let said = self.cli(&["wait", id, "--timeout", "120"]);
+        assert_ne!(said.code, 124, "{id} has not ended: {}", self.server_log());
+        self.status(id)
+    }
+
+    /// Waits until the log of a run holds a text.
+    #[track_caller]
+    pub fn wait_log(&self, id: &str, text: &str) {
+        wait_for(&format!("`{text}` in the log of {id}"), PATIENCE, || {
+            self.cli(&["logs", id]).out.contains(text).then_some(())
+        });
+    }
+
+    pub fn server_log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// An HTTP request with a token; status and JSON body.
+    pub fn http(&self, method: &str, path: &str, token: Option<&str>, body: Option<Vec<u8>>) -> (u16, Value) {
+        block_on(async {
+            let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+            let mut request = client.request(method.parse().unwrap(), format!("{}{path}", self.url));
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                request = request.body(body);
+            }
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16();
+            let text = response.text().await.unwrap();
+            (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        })
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- server log\n{}", self.server_log());
+        }
+        self.kill_server();
+        for (_, pid) in self.runners() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        // Programs of killed runners: those in groups of this yard's runs.
+        for run in fs::read_dir(self.data_folder().join("node/runs")).into_iter().flatten().flatten() {
+            end_programs(&run.file_name().to_string_lossy());
+        }
+    }
+}
+
+/// Ends processes that carry this run's id: they are this test's own.
+pub fn end_programs(run: &str) {
+    for pid in programs(run) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// Processes that carry this run's id in their environment.
+pub fn programs(run: &str) -> Vec<i32> {
+    let marker = format!("TRAINING_ID={run}");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|b| *b == 0).any(|v| v == marker.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+pub struct Typed(Command);
+
+impl Typed {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.env_remove(name);
+        self
+    }
+
+    pub fn input(mut self, path: &Path) -> Self {
+        self.0.stdin(fs::File::open(path).unwrap());
+        self
+    }
+
+    pub fn within(mut self, folder: &Path) -> Self {
+        self.0.current_dir(folder);
+        self
+    }
+
+    pub fn run(mut self) -> Said {
+        let output = self.0.output().unwrap();
+        let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    pub fn start(mut self) -> Child {
+        self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// A folder of code; scripts can be executed.
+pub fn code_folder(parent: &Path, files: &[(&str, &str)]) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("code-").tempdir_in(parent).unwrap().keep();
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
