@@ -169,11 +169,13 @@ fn a_follower_survives_a_restart_of_the_server() {
     let mut yard = Yard::start();
     let id = yard.train("restart", "for i in $(seq 1 100); do echo line $i; sleep 0.02; done");
     yard.wait_log(&id, "line 5\n");
-    let follower = yard.command(&["logs", "-f", &id]).start();
+    let mut follower = yard.command(&["logs", "-f", &id]).start();
+    let mut head = vec![0u8; 8];
+    follower.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();
     yard.kill_server();
     yard.restart();
     let output = follower.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8([head, output.stdout].concat()).unwrap();
     let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("line ")).collect();
     let expected: Vec<String> = (1..=100).map(|i| format!("line {i}")).collect();
     assert_eq!(lines, expected);

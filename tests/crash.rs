@@ -195,6 +195,7 @@ fn server_and_runners_killed_at_random_lose_and_double_nothing() {
             "canceled" => {
                 assert!(canceled.contains(id), "{id} was never canceled");
                 assert_eq!(lines, expected, "{id}");
+                assert_eq!(in_bucket, lines, "{id}");
             }
             other => panic!("{id} is {other}"),
         }
@@ -203,4 +204,35 @@ fn server_and_runners_killed_at_random_lose_and_double_nothing() {
         let state = ends[id]["state"].as_str().unwrap();
         assert!(["canceled", "completed", "error"].contains(&state), "{id} is {state}");
     }
+}
+
+#[test]
+fn a_program_whose_start_was_never_told_is_not_started_again() {
+    let mut yard = Yard::with("grace = 1\n[local]\ncpus = 2\nmemory = '64GiB'\n");
+    let id = yard.train(
+        "untold",
+        "mkdir $RESULT_DIR/model; echo once >> $RESULT_DIR/model/starts; echo line 1; sleep 1000",
+    );
+    // The server dies before the runner can say that the program runs; then the runner dies too.
+    let runner = wait_for("the runner", PATIENCE, || yard.runners().get(&id).copied());
+    yard.kill_server();
+    let started = Instant::now();
+    while programs(&id).is_empty() && started.elapsed() < Duration::from_secs(5) {
+        std::thread::yield_now();
+    }
+    let ran = !programs(&id).is_empty();
+    let _ = kill(Pid::from_raw(runner), Signal::SIGKILL);
+    yard.restart();
+    if ran {
+        let status = yard.wait_end(&id);
+        assert_eq!(status["error"]["errors"][0]["code"], "TY0407", "{status:#}");
+        assert_eq!(yard.result(&id, "model/starts"), "once\n");
+        let log = yard.cli(&["logs", &id]).ok();
+        assert_eq!(counted(&log), [1], "{log}");
+    } else {
+        // The order had not reached the runner: the run begins again, and is ended here.
+        yard.wait_log(&id, "line 1");
+        yard.cli(&["cancel", &id]).ok();
+    }
+    wait_for("nothing is left", PATIENCE, || programs(&id).is_empty().then_some(()));
 }

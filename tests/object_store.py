@@ -13,7 +13,7 @@ from botocore.client import Config
 from botocore.exceptions import ClientError
 
 endpoint = sys.argv[1]
-s3 = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}))
+s3 = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"max_attempts": 1}))
 
 
 def code(call, **arguments):

@@ -115,6 +115,9 @@ pub struct WorkOrder {
     pub grace: u64,
     /// A cancel came before the runner did.
     pub canceled: bool,
+    /// Bytes of the log of the attempt before this one that the server has.
+    #[serde(default)]
+    pub earlier_log: u64,
 }
 
 /// How the program ended.

@@ -11,5 +11,5 @@ mod transition;
 
 pub use event::{Event, Stamped};
 pub use exit::explain_exit;
-pub use state::{Active, Ended, MAX_ATTEMPTS, Outcome, Run, Stage, State};
+pub use state::{Active, Ended, MAX_ATTEMPTS, MAX_TRAIN_ATTEMPTS, Outcome, Run, Stage, State};
 pub use transition::{Action, apply, fold};

@@ -6,8 +6,10 @@ use trainyard_api::{
     runner::{Exit, Purpose},
 };
 
-/// Attempts that a run may use up by losing runners before it is given up.
-pub const MAX_ATTEMPTS: u32 = 3;
+/// Attempts to run the program that may be lost before it started, until the run is given up.
+pub const MAX_TRAIN_ATTEMPTS: u32 = 3;
+/// Attempts of both kinds: storing what a run left is worth more tries than that.
+pub const MAX_ATTEMPTS: u32 = 10;
 
 /// A run: the fold of its events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

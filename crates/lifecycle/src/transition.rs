@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use trainyard_api::{Code, Failure, Phase, Time, Transition, runner::Purpose};
 
-use crate::{Active, Ended, Event, MAX_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit};
+use crate::{
+    Active, Ended, Event, MAX_ATTEMPTS, MAX_TRAIN_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit,
+};
 
 /// What has to be done once an event is durable. Doing it twice is harmless.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,15 +157,22 @@ fn finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -
 }
 
 fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
+    let cancel_asked = run.cancel_asked;
     let Some(active) = current(run, attempt) else { return Vec::new() };
     let lost = failure(Code::RunnerLost, message);
     let release = Action::Release { attempt };
-    let program_ran = active.stage >= Stage::Running || active.purpose == Purpose::Salvage;
-    if attempt >= MAX_ATTEMPTS {
+    let salvage = active.purpose == Purpose::Salvage;
+    let program_ran = active.stage >= Stage::Running || salvage;
+    // Once a runner has its order it may have started the program, and died before it could say
+    // so. To try again is safe, because the next runner finds that out on the node; to end the
+    // run is not, because nobody would.
+    let may_have_run = active.stage >= Stage::StagingIn || salvage;
+    let given_up = attempt >= MAX_TRAIN_ATTEMPTS && !program_ran;
+    if attempt >= MAX_ATTEMPTS || (given_up && !may_have_run) {
         let failure = active.failure.take().unwrap_or(lost);
         return end(run, Some(failure), at);
     }
-    if program_ran {
+    if program_ran || (may_have_run && (cancel_asked || given_up)) {
         // The program may have trained for weeks: never start it again, store what it left.
         let (node, failure) = (active.node.clone(), active.failure.take().unwrap_or(lost));
         run.attempt += 1;
@@ -177,7 +186,7 @@ fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
         });
         return vec![release, Action::Salvage { attempt: run.attempt }];
     }
-    if run.cancel_asked {
+    if cancel_asked {
         return end(run, None, at);
     }
     run.state = State::Queued;

@@ -42,7 +42,7 @@ impl Report {
     pub(crate) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.span.start);
         problems.dedup();
-        Self { name: name.to_owned(), text: text.to_owned(), problems }
+        Self { name: name.to_owned(), text: mask(text), problems }
     }
 
     /// Line and column of a problem, both from 1; columns count characters.
@@ -153,4 +153,46 @@ fn floor(text: &str, at: usize) -> usize {
         at -= 1;
     }
     at
+}
+
+/// Keys whose values are never drawn.
+const SECRET_KEYS: [&str; 2] = ["secret_access_key", "password"];
+
+/// The text with the values of secret keys turned to stars, byte by byte, so that every place
+/// stays where it is.
+fn mask(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for key in SECRET_KEYS {
+        for (at, _) in text.match_indices(key) {
+            let rest = &text[at + key.len()..];
+            let Some(colon) = rest.find(':').filter(|c| rest[..*c].trim_matches(['"', '\'', ' ']).is_empty())
+            else {
+                continue;
+            };
+            let start = at + key.len() + colon + 1;
+            let line = &text[start..text[start..].find('\n').map_or(text.len(), |n| start + n)];
+            let value = line.trim_start();
+            let from = start + (line.len() - value.len());
+            let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+            let length = match quote {
+                Some(quote) => value[1..].find(quote).map_or(value.len(), |n| n + 2),
+                None => value.find([',', '}']).unwrap_or(value.len()),
+            };
+            bytes[from..from + length].fill(b'*');
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_secret_keys_are_not_drawn() {
+        let text = "a: 1\nc: {secret_access_key: 'h\u{fc}nter, 2', x: y}\naws_secret_access_key: hunter3\n\"password\" : hunter4";
+        let masked = mask(text);
+        assert_eq!(masked.len(), text.len());
+        assert!(!masked.contains("nter") && masked.contains(", x: y}"), "{masked}");
+    }
 }

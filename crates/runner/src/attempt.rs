@@ -62,8 +62,13 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
     let context = Context { order, layout: Layout::new(folder), http, link, node };
     let result = match context.order.purpose {
+        // The runner before this one may have started the program without the server hearing of
+        // it: what that program did is not thrown away, and it is not started again.
+        Purpose::Train if salvage::program_ran(&context.layout) => {
+            salvage::salvage(&context, context.order.earlier_log).await
+        }
         Purpose::Train => train(&context).await,
-        Purpose::Salvage => salvage::salvage(&context).await,
+        Purpose::Salvage => salvage::salvage(&context, 0).await,
     };
     if let Err(error @ Error::Fenced(_)) = &result {
         // Whoever took over needs the folder: leave it as it is.
@@ -82,7 +87,7 @@ async fn train(context: &Context) -> Result<(), Error> {
     let _ = fs::remove_file(&layout.output);
     File::create(&layout.output).map_err(|e| Error::file(&layout.output, e))?;
     let spool = Spool::create(&layout.spool)?;
-    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool);
+    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, 0);
     let failure = match work(context, &reporter).await {
         Ok(failure) => failure,
         Err(error @ Error::Fenced(_)) => return Err(error),

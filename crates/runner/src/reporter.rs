@@ -50,8 +50,10 @@ pub(crate) enum Told {
 struct Shared {
     pending: Mutex<Vec<Reported>>,
     wake: Notify,
-    /// Bytes of log that the server has.
+    /// Bytes of this attempt's log that the server has.
     delivered: AtomicU64,
+    /// Bytes of the file that belong to an earlier attempt, and were delivered by it.
+    skipped: u64,
     told: watch::Sender<Told>,
 }
 
@@ -64,12 +66,13 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Begins to deliver `log`, and the events that follow.
-    pub(crate) fn start(link: Link, log: PathBuf, spool: Spool) -> Self {
+    /// Begins to deliver `log` behind its first `skipped` bytes, and the events that follow.
+    pub(crate) fn start(link: Link, log: PathBuf, spool: Spool, skipped: u64) -> Self {
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             wake: Notify::new(),
             delivered: AtomicU64::new(0),
+            skipped,
             told: watch::channel(Told::Work).0,
         });
         let (finishing, finish) = watch::channel(false);
@@ -197,12 +200,12 @@ impl Worker {
     fn next_bytes(&self) -> Option<(u64, Vec<u8>)> {
         let offset = self.shared.delivered.load(Relaxed);
         let file = File::open(&self.log).ok()?;
-        let size = file.metadata().ok()?.len();
+        let size = file.metadata().ok()?.len().saturating_sub(self.shared.skipped);
         if size <= offset {
             return None;
         }
         let mut bytes = vec![0; BATCH.min(size - offset) as usize];
-        let n = file.read_at(&mut bytes, offset).ok()?;
+        let n = file.read_at(&mut bytes, self.shared.skipped + offset).ok()?;
         bytes.truncate(n);
         (n > 0).then_some((offset, bytes))
     }

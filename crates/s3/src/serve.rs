@@ -1,5 +1,11 @@
 //! Serves the store over HTTP until told to stop.
 
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -34,7 +40,9 @@ pub async fn serve(listener: TcpListener, service: S3Service, stop: impl Future<
             }
         };
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let service = service.clone();
+        let polite = service_fn(move |request| close_after_expect(service.clone(), request));
+        let connection = http.serve_connection(TokioIo::new(stream), polite);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -43,4 +51,20 @@ pub async fn serve(listener: TcpListener, service: S3Service, stop: impl Future<
         });
     }
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+}
+
+/// An answer to `Expect: 100-continue` that comes without a `100 Continue` before it, because
+/// nothing of the body was read, ends the connection. The protocol would allow to go on, but
+/// botocore then takes the status of this answer for that of the next one on the connection.
+async fn close_after_expect(
+    service: S3Service,
+    request: Request<Incoming>,
+) -> Result<Response<s3s::Body>, s3s::HttpError> {
+    let expects = request.headers().contains_key(EXPECT);
+    let is_empty = request.headers().get(CONTENT_LENGTH).is_none_or(|l| l == "0");
+    let mut response = service.call(request.map(s3s::Body::from)).await?;
+    if expects && (is_empty || !response.status().is_success()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }

@@ -107,7 +107,8 @@ impl RunLog {
     /// Bytes of an attempt's log that are here.
     pub(crate) fn length(&self, attempt: u32) -> u64 {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.size.saturating_sub(base(&writer, attempt))
+        let next = writer.bases.iter().find(|(a, b)| *a > attempt && *b > base(&writer, attempt));
+        next.map_or(writer.size, |(_, b)| *b).saturating_sub(base(&writer, attempt))
     }
 
     /// Appends bytes that begin at `offset` of an attempt's log. What is here already is left

@@ -46,7 +46,7 @@ def main():
     model.compile(
         tf.keras.optimizers.Adam(arguments.learningRate),
         tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        ["accuracy"],
+        metrics=["accuracy"],
     )
     epochs = max(1, round(arguments.trainingIters / len(images)))
     log = Path(os.environ["LOG_DIR"]) / "tb" / "train"

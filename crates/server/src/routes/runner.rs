@@ -61,6 +61,7 @@ impl Attempt {
 pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Json<WorkOrder>> {
     let active = attempt.refuse_fenced()?;
     let log = app.logs.of(&attempt.run);
+    let earlier_log = if attempt.attempt > 1 { log.length(attempt.attempt - 1) } else { 0 };
     log.begin(attempt.attempt, active.purpose == Purpose::Salvage).map_err(disk)?;
     let pretended = app.conductor.queue(|q| q.capacity().pretended);
     let Record { spec, run, .. } = &attempt.record;
@@ -86,6 +87,7 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
         max_run_time: spec.max_run_time,
         grace: app.config.grace,
         canceled: run.cancel_asked,
+        earlier_log,
     };
     app.conductor.apply(&attempt.run, vec![stamp(Event::Claimed { attempt: attempt.attempt })]).await?;
     Ok(Json(order))
