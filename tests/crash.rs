@@ -236,3 +236,23 @@ fn a_program_whose_start_was_never_told_is_not_started_again() {
     }
     wait_for("nothing is left", PATIENCE, || programs(&id).is_empty().then_some(()));
 }
+
+#[test]
+fn results_wait_for_a_store_that_is_away() {
+    let mut yard = Yard::start();
+    let id = yard.train("patient", "echo up; while [ ! -e $CHECKPOINT_DIR/../go ]; do sleep 0.05; done; mkdir $RESULT_DIR/model; echo kept > $RESULT_DIR/model/x");
+    yard.wait_log(&id, "up");
+    let runner = yard.runners()[&id];
+    yard.kill_server();
+    // The embedded store went with its server, and the program ends now.
+    std::fs::write(yard.data_folder().join("node/runs").join(&id).join("job/go"), "").unwrap();
+    wait_for("the program's end", PATIENCE, || programs(&id).is_empty().then_some(()));
+    let log = yard.data_folder().join("node/runs").join(&id).join("runner.log");
+    wait_for("the runner waits", PATIENCE, || {
+        std::fs::read_to_string(&log).ok()?.contains("the results wait for their store").then_some(())
+    });
+    assert_eq!(yard.runners().get(&id), Some(&runner));
+    yard.restart();
+    assert_eq!(yard.wait_end(&id)["state"], "completed");
+    assert_eq!(yard.result(&id, "model/x"), "kept\n");
+}

@@ -2,9 +2,12 @@
 #![expect(
     missing_docs,
     unreachable_pub,
+    clippy::unwrap_used,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "tests talk to whoever runs them"
+    clippy::format_collect,
+    clippy::needless_raw_string_hashes,
+    reason = "tests talk to whoever runs them, and stop at the first surprise"
 )]
 
 mod api;

@@ -22,6 +22,9 @@ pub struct Ticket {
     pub token: Secret,
     /// The node's folder: cache, environments, checkpoints.
     pub node: String,
+    /// Files and folders of the server on this node that programs need not see.
+    #[serde(default)]
+    pub hide: Vec<String>,
 }
 
 /// Why an attempt was placed.

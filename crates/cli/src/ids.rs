@@ -45,7 +45,11 @@ pub(crate) async fn find(client: &Client, text: &str) -> Result<String, Error> {
                 || id["training-".len()..].starts_with(text))
     };
     let by_prefix: Vec<&Run> = runs.iter().filter(prefix).collect();
-    let found = if by_prefix.is_empty() { by_name } else { by_prefix };
+    // A name that is also the beginning of an id means neither before it is said which.
+    let found: Vec<&Run> = runs
+        .iter()
+        .filter(|r| by_prefix.iter().chain(&by_name).any(|f| f.metadata.guid == r.metadata.guid))
+        .collect();
     match found.as_slice() {
         [] => Err(missing().into()),
         [one] => Ok(id(one)),

@@ -32,6 +32,9 @@ pub struct MonitorOptions {
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Longest silence of a live server.
+const SILENCE: Duration = Duration::from_secs(75);
+
 /// Frames of one run.
 pub struct Monitor {
     client: Client,
@@ -114,7 +117,12 @@ impl Monitor {
                 }
                 continue;
             };
-            match socket.next().await {
+            // The server pings every 30 s: a longer silence is a connection that is gone.
+            let Ok(message) = tokio::time::timeout(SILENCE, socket.next()).await else {
+                self.socket = None;
+                continue;
+            };
+            match message {
                 Some(Ok(Message::Text(text))) => {
                     let Ok(frame) = serde_json::from_str::<Frame>(&text) else { continue };
                     self.offset = frame.status.offset.or(self.offset);

@@ -57,6 +57,10 @@ pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Archive, Error> {
         return Err(Error::Entries { found: said, limit: limits.entries });
     }
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
+    let found = archive.len() as u64;
+    if found > limits.entries {
+        return Err(Error::Entries { found, limit: limits.entries });
+    }
     if archive.has_duplicate_names() {
         return Err(Error::Duplicate("one of its entries".to_owned()));
     }
@@ -71,26 +75,32 @@ fn entries_said(file: &mut File, size: u64) -> std::io::Result<u64> {
     const END: &[u8] = b"PK\x05\x06";
     const END_SIZE: usize = 22;
     const LOCATOR_SIZE: usize = 20;
+    const SMALLEST_ENTRY: u64 = 46;
     let tail_size = size.min(65_535 + END_SIZE as u64 + LOCATOR_SIZE as u64);
     file.seek(SeekFrom::Start(size - tail_size))?;
     let mut tail = Vec::new();
     (&mut *file).take(tail_size).read_to_end(&mut tail)?;
-    let Some(at) = tail.windows(END.len()).rposition(|w| w == END) else { return Ok(0) };
-    let Some(count) = tail.get(at + 10..at + 12) else { return Ok(0) };
-    let count = u16::from_le_bytes([count[0], count[1]]);
-    if count != u16::MAX || at < LOCATOR_SIZE {
-        return Ok(u64::from(count));
+    // A comment may hold what looks like an end record, and a reader may take any of them: the
+    // largest number counts.
+    let mut most = 0;
+    let ends = tail.windows(END.len()).enumerate().filter(|(_, w)| *w == END).map(|(at, _)| at);
+    for at in ends {
+        let Some(count) = tail.get(at + 10..at + 12) else { continue };
+        most = most.max(u64::from(u16::from_le_bytes([count[0], count[1]])));
+        let locator = at.checked_sub(LOCATOR_SIZE).map(|from| &tail[from..at]);
+        let Some(locator) = locator.filter(|l| l.starts_with(b"PK\x06\x07")) else { continue };
+        let offset = u64::from_le_bytes(locator[8..16].try_into().unwrap_or_default());
+        file.seek(SeekFrom::Start(offset.min(size)))?;
+        let mut record = Vec::new();
+        (&mut *file).take(56).read_to_end(&mut record)?;
+        let number =
+            |from: usize| record.get(from..from + 8).and_then(|c| c.try_into().ok()).map(u64::from_le_bytes);
+        // What the record says, and what fits into the directory that it says there is.
+        let directory = number(40).map_or(u64::MAX, |bytes| bytes / SMALLEST_ENTRY);
+        most = most.max(number(32).unwrap_or(u64::MAX).min(directory.max(1)));
+        most = most.max(number(24).unwrap_or(0).min(directory.max(1)));
     }
-    let locator = &tail[at - LOCATOR_SIZE..at];
-    if !locator.starts_with(b"PK\x06\x07") {
-        return Ok(u64::from(count));
-    }
-    let offset = u64::from_le_bytes(locator[8..16].try_into().unwrap_or_default());
-    file.seek(SeekFrom::Start(offset.min(size)))?;
-    let mut record = Vec::new();
-    file.take(56).read_to_end(&mut record)?;
-    let count = record.get(32..40).and_then(|c| c.try_into().ok()).map_or(u64::MAX, u64::from_le_bytes);
-    Ok(count)
+    Ok(most)
 }
 
 fn check_headers(archive: &mut Archive, limits: &Limits) -> Result<(), Error> {
@@ -107,7 +117,7 @@ fn check_headers(archive: &mut Archive, limits: &Limits) -> Result<(), Error> {
             CompressionMethod::Stored | CompressionMethod::Deflated => {}
             other => return Err(Error::Method { name, method: format!("{other:?}") }),
         }
-        if is_special(&entry) {
+        if is_special(&entry) || (entry.is_dir() && entry.is_symlink()) {
             return Err(Error::Special(name));
         }
         total = total.saturating_add(entry.size());

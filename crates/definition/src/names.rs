@@ -105,12 +105,16 @@ pub(crate) fn check_link(name: &str, target: &str) -> Result<(), Error> {
     if target.is_empty() || target.starts_with('/') || target.contains('\0') {
         return Err(outside());
     }
+    // `..` only at the head: behind a name it may lead through another link, and then it is not
+    // where it seems to be.
     let mut depth = name.matches('/').count();
+    let mut inside = false;
     for part in target.split('/') {
         match part {
             "" | "." => {}
+            ".." if inside => return Err(outside()),
             ".." => depth = depth.checked_sub(1).ok_or_else(outside)?,
-            _ => depth += 1,
+            _ => inside = true,
         }
     }
     Ok(())
@@ -152,6 +156,7 @@ mod tests {
         check_link("a/b", "../c").unwrap();
         assert!(check_link("a/b", "../../c").is_err());
         assert!(check_link("a", "/etc/passwd").is_err());
+        assert!(check_link("e", "d/d/../..").is_err(), "`d` may be a link to here");
         assert!(check_link("a/b", "x/../../../y").is_err());
     }
 }

@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use zip::System;
+
 use crate::{
     Error, Limits, Summary,
     check::{Archive, broken, open, walk},
@@ -40,7 +42,8 @@ fn write(archive: &mut Archive, folder: &Path, limits: &Limits) -> Result<Summar
     }
     let summary = walk(archive, limits, |entry| {
         let path = folder.join(entry.name);
-        let mode = entry.file.unix_mode().map_or(UNKNOWN_MODE, |m| (m & 0o777) | 0o600);
+        let known = entry.file.unix_mode().filter(|_| entry.file.system() == System::Unix);
+        let mode = known.map_or(UNKNOWN_MODE, |m| (m & 0o777) | 0o600);
         let mut file = File::options().write(true).create_new(true).open(&path)?;
         io::copy(entry, &mut file)?;
         file.set_permissions(Permissions::from_mode(mode))

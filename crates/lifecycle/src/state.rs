@@ -34,6 +34,10 @@ pub struct Run {
     pub transitions: Vec<Transition>,
     /// How the program ended, once it has.
     pub exit: Option<Exit>,
+    /// A runner has had the work order, in this attempt or in an earlier one: its program may
+    /// have been started, whether the server heard of it or not.
+    #[serde(default)]
+    pub claimed: bool,
 }
 
 /// Where a run stands.
@@ -110,6 +114,7 @@ impl Run {
             finished_at: None,
             transitions: vec![Transition { phase: Phase::Queued, attempt: 0, at }],
             exit: None,
+            claimed: false,
         }
     }
 

@@ -80,7 +80,10 @@ fn step(run: &mut Run, event: &Event, at: Time) -> Vec<Action> {
         Event::Submitted => Vec::new(),
         Event::Placed { attempt, node, gpus } => placed(run, *attempt, node, gpus, at),
         Event::PlaceFailed { attempt, message } => place_failed(run, *attempt, message, at),
-        Event::Claimed { attempt } => advance(run, *attempt, Stage::StagingIn),
+        Event::Claimed { attempt } => {
+            run.claimed |= current(run, *attempt).is_some();
+            advance(run, *attempt, Stage::StagingIn)
+        }
         Event::Started { attempt } => advance(run, *attempt, Stage::Running),
         Event::Exited { attempt, exit } => {
             if current(run, *attempt).is_some() {
@@ -123,6 +126,10 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
 }
 
 fn place_failed(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
+    if run.claimed {
+        // There is something on the node that has to be looked after: try on.
+        return lost(run, attempt, message, at);
+    }
     let Some(active) = current(run, attempt) else { return Vec::new() };
     let failure = active.failure.take().unwrap_or_else(|| failure(Code::Placement, message));
     end(run, Some(failure), at)
@@ -157,16 +164,16 @@ fn finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -
 }
 
 fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
-    let cancel_asked = run.cancel_asked;
+    let (cancel_asked, claimed) = (run.cancel_asked, run.claimed);
     let Some(active) = current(run, attempt) else { return Vec::new() };
     let lost = failure(Code::RunnerLost, message);
     let release = Action::Release { attempt };
     let salvage = active.purpose == Purpose::Salvage;
     let program_ran = active.stage >= Stage::Running || salvage;
-    // Once a runner has its order it may have started the program, and died before it could say
-    // so. To try again is safe, because the next runner finds that out on the node; to end the
-    // run is not, because nobody would.
-    let may_have_run = active.stage >= Stage::StagingIn || salvage;
+    // Once a runner has had the order it may have started the program, and died before it could
+    // say so. To try again is safe, because the next runner finds that out on the node; to end
+    // the run is not, because nobody would.
+    let may_have_run = claimed || salvage;
     let given_up = attempt >= MAX_TRAIN_ATTEMPTS && !program_ran;
     if attempt >= MAX_ATTEMPTS || (given_up && !may_have_run) {
         let failure = active.failure.take().unwrap_or(lost);
@@ -175,16 +182,7 @@ fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
     if program_ran || (may_have_run && (cancel_asked || given_up)) {
         // The program may have trained for weeks: never start it again, store what it left.
         let (node, failure) = (active.node.clone(), active.failure.take().unwrap_or(lost));
-        run.attempt += 1;
-        run.reported = 0;
-        run.state = State::Active(Active {
-            purpose: Purpose::Salvage,
-            stage: Stage::Placed,
-            gpus: Vec::new(),
-            node,
-            failure: Some(failure),
-        });
-        return vec![release, Action::Salvage { attempt: run.attempt }];
+        return vec![release, salvage_next(run, node, failure)];
     }
     if cancel_asked {
         return end(run, None, at);
@@ -193,9 +191,28 @@ fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
     vec![release, Action::Enqueue]
 }
 
+/// Begins an attempt that stores what earlier ones left.
+fn salvage_next(run: &mut Run, node: String, failure: Failure) -> Action {
+    run.attempt += 1;
+    run.reported = 0;
+    run.state = State::Active(Active {
+        purpose: Purpose::Salvage,
+        stage: Stage::Placed,
+        gpus: Vec::new(),
+        node,
+        failure: Some(failure),
+    });
+    Action::Salvage { attempt: run.attempt }
+}
+
 fn cancel(run: &mut Run, at: Time) -> Vec<Action> {
     match &run.state {
         State::Ended(_) => Vec::new(),
+        State::Queued if run.claimed => {
+            run.cancel_asked = true;
+            let lost = failure(Code::RunnerLost, "an earlier runner of the run was lost");
+            vec![Action::Dequeue, salvage_next(run, "this machine".to_owned(), lost)]
+        }
         State::Queued => {
             run.cancel_asked = true;
             let mut actions = vec![Action::Dequeue];

@@ -7,11 +7,12 @@ use crate::{
 
 /// Puts `setting` into the tree; mappings on its way are made where they are missing.
 pub(crate) fn apply(root: &mut Node, setting: &str, problems: &mut Vec<Problem>) {
-    let bad = |why: &str| Problem::new(0..0, format!("--set {setting}: {why}"), "");
+    // The value may be a secret: only the path is said.
     let Some((path, value)) = setting.split_once('=') else {
-        problems.push(bad("write `--set path.to.key=value`"));
+        problems.push(Problem::new(0..0, "--set: write `--set path.to.key=value`", ""));
         return;
     };
+    let bad = |why: &str| Problem::new(0..0, format!("--set {path}: {why}"), "");
     let parts: Vec<&str> = path.trim().split('.').collect();
     if parts.iter().any(|p| p.is_empty()) {
         problems.push(bad("the path has an empty part"));

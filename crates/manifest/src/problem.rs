@@ -155,33 +155,65 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// Keys whose values are never drawn.
-const SECRET_KEYS: [&str; 2] = ["secret_access_key", "password"];
+/// Parts of keys whose values are never drawn; typing errors are what reports are about, so the
+/// parts are short.
+const SECRET_PARTS: [&str; 4] = ["secret", "passw", "acces", "token"];
 
 /// The text with the values of secret keys turned to stars, byte by byte, so that every place
-/// stays where it is.
+/// stays where it is. A value ends with its line, inside braces with a comma; lines below it that
+/// are indented deeper belong to it.
 fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
-    for key in SECRET_KEYS {
-        for (at, _) in text.match_indices(key) {
-            let rest = &text[at + key.len()..];
-            let Some(colon) = rest.find(':').filter(|c| rest[..*c].trim_matches(['"', '\'', ' ']).is_empty())
-            else {
+    let mut start = 0;
+    // Indent of a secret key whose value goes on below it.
+    let mut hiding: Option<usize> = None;
+    for line in text.split_inclusive('\n') {
+        let end = start + line.trim_end_matches('\n').len();
+        let indent = line.len() - line.trim_start_matches([' ', '\t', '-']).len();
+        if let Some(outer) = hiding {
+            if line.trim().is_empty() || indent > outer {
+                hide(&mut bytes[start + indent.min(end - start)..end]);
+                start += line.len();
                 continue;
-            };
-            let start = at + key.len() + colon + 1;
-            let line = &text[start..text[start..].find('\n').map_or(text.len(), |n| start + n)];
-            let value = line.trim_start();
-            let from = start + (line.len() - value.len());
-            let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-            let length = match quote {
-                Some(quote) => value[1..].find(quote).map_or(value.len(), |n| n + 2),
-                None => value.find([',', '}']).unwrap_or(value.len()),
-            };
-            bytes[from..from + length].fill(b'*');
+            }
+            hiding = None;
         }
+        let mut at = 0;
+        while let Some(colon) = line[at..].find(':').map(|n| at + n) {
+            let key = line[..colon].rsplit([' ', '{', ',', '-']).find(|k| !k.is_empty()).unwrap_or("");
+            at = colon + 1;
+            let lower = key.to_lowercase();
+            // The public half of a pair may be drawn; its name is known in full.
+            let public = lower.trim_matches(['"', '\'']).trim_start_matches("aws_") == "access_key_id";
+            if public || !SECRET_PARTS.iter().any(|p| lower.contains(p)) {
+                continue;
+            }
+            let value = line[at..].trim_end_matches('\n');
+            let skip = value.len() - value.trim_start().len();
+            let flow = line[..colon].contains('{');
+            let quoted = value.trim_start().chars().next().filter(|c| flow && matches!(c, '"' | '\''));
+            let length = match quoted {
+                Some(quote) => value[skip + 1..].find(quote).map_or(value.len() - skip, |n| n + 2),
+                None if flow => value[skip..].find([',', '}']).unwrap_or(value.len() - skip),
+                None => value.len() - skip,
+            };
+            let from = start + at + skip;
+            hide(&mut bytes[from..from + length]);
+            if !flow {
+                hiding = Some(indent);
+                break;
+            }
+            at += skip + length;
+        }
+        start += line.len();
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn hide(bytes: &mut [u8]) {
+    for byte in bytes.iter_mut().filter(|b| !b.is_ascii_whitespace()) {
+        *byte = b'*';
+    }
 }
 
 #[cfg(test)]
@@ -190,9 +222,20 @@ mod tests {
 
     #[test]
     fn values_of_secret_keys_are_not_drawn() {
-        let text = "a: 1\nc: {secret_access_key: 'h\u{fc}nter, 2', x: y}\naws_secret_access_key: hunter3\n\"password\" : hunter4";
-        let masked = mask(text);
-        assert_eq!(masked.len(), text.len());
-        assert!(!masked.contains("nter") && masked.contains(", x: y}"), "{masked}");
+        for text in [
+            "c: {secret_access_key: 'hunt, er2', x: y}",
+            "aws_secret_access_key: hunter2",
+            "\"secret_access_key\" : hunter2, hunter2}",
+            "a:\n  secret_access_key: |\n    hunter2\n    hunter2\n  b: c",
+            "secretAccessKey: \"hunter2",
+            "secret_acces_key: hunter2\nb: c",
+            "password:\n  hunter2\n",
+        ] {
+            let masked = mask(text);
+            assert_eq!(masked.len(), text.len());
+            assert!(!masked.contains("hunt") && !masked.contains("er2"), "{masked}");
+        }
+        let plain = "access_key_id: shown\nb: c\nd: {e: f}";
+        assert_eq!(mask(plain), plain);
     }
 }

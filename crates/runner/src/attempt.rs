@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::sys::prctl;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use trainyard_api::{
     Code, Failure,
     runner::{Exit, Purpose, RunnerEvent, Ticket, WorkOrder},
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) http: Http,
     pub(crate) link: Link,
     pub(crate) node: std::path::PathBuf,
+    /// What the program need not see of this node.
+    pub(crate) hide: Vec<String>,
 }
 
 /// Works off the attempt whose ticket lies in `folder`.
@@ -53,22 +56,22 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     if let Err(error) = prctl::set_dumpable(false) {
         tracing::warn!(%error, "the runner's memory is open to processes of its user");
     }
+    // From the first moment on: engines nudge with it, and by default it ends a process.
+    let terminate = signal(SignalKind::terminate()).map_err(|e| Error::file(folder, e))?;
     let _lock = lock(folder).await?;
     let ticket = take_ticket(folder)?;
     let http = Http::default();
     let node = std::path::PathBuf::from(&ticket.node);
+    let hide = ticket.hide.clone();
     let link = Link::new(ticket, &http)?;
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
-    let context = Context { order, layout: Layout::new(folder), http, link, node };
+    let context = Context { order, layout: Layout::new(folder), http, link, node, hide };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
         // it: what that program did is not thrown away, and it is not started again.
-        Purpose::Train if salvage::program_ran(&context.layout) => {
-            salvage::salvage(&context, context.order.earlier_log).await
-        }
-        Purpose::Train => train(&context).await,
-        Purpose::Salvage => salvage::salvage(&context, 0).await,
+        Purpose::Train if !context.layout.program_started() => train(&context, terminate).await,
+        _ => salvage::salvage(&context).await,
     };
     if let Err(error @ Error::Fenced(_)) = &result {
         // Whoever took over needs the folder: leave it as it is.
@@ -81,14 +84,18 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     result
 }
 
-async fn train(context: &Context) -> Result<(), Error> {
-    let Context { layout, link, .. } = context;
+async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
+    let Context { order, layout, link, .. } = context;
+    if order.attempt > 1 {
+        salvage::end_what_is_left(order.run.as_str()).await;
+    }
     layout.make()?;
+    layout.set_log_base(0)?;
     let _ = fs::remove_file(&layout.output);
     File::create(&layout.output).map_err(|e| Error::file(&layout.output, e))?;
     let spool = Spool::create(&layout.spool)?;
     let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, 0);
-    let failure = match work(context, &reporter).await {
+    let failure = match work(context, &reporter, terminate).await {
         Ok(failure) => failure,
         Err(error @ Error::Fenced(_)) => return Err(error),
         Err(error) => error.failure(),
@@ -98,11 +105,11 @@ async fn train(context: &Context) -> Result<(), Error> {
 
 /// Everything between the claim and the last report; returns why the attempt failed, unless the
 /// program's own exit says it.
-async fn work(context: &Context, reporter: &Reporter) -> Result<Option<Failure>, Error> {
-    let Context { order, layout, http, link, node } = context;
-    let mut stop = Stop::new(reporter).map_err(|e| Error::file(&layout.root, e))?;
+async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Result<Option<Failure>, Error> {
+    let Context { order, layout, http, link, node, .. } = context;
+    let mut stop = Stop::new(reporter, terminate);
     if order.canceled {
-        return store_early(context, &Error::Canceled).await;
+        return store_early(context, &Error::Canceled, reporter).await;
     }
     let staged = tokio::select! {
         staged = stage_in::stage(order, layout, node, link, http) => staged,
@@ -111,12 +118,14 @@ async fn work(context: &Context, reporter: &Reporter) -> Result<Option<Failure>,
     let staged = match staged {
         Ok(staged) => staged,
         Err(error @ Error::Fenced(_)) => return Err(error),
-        Err(error) => return store_early(context, &error).await,
+        Err(error) => return store_early(context, &error, reporter).await,
     };
     let output = Output::new(order, layout, http, Some(staged.checkpoints))?;
-    let mut program = match program::start(order, layout, staged.environment.folder.as_deref()) {
+    layout.note_start()?;
+    let mut program = match program::start(order, layout, staged.environment.folder.as_deref(), &context.hide)
+    {
         Ok(program) => program,
-        Err(error) => return store_early(context, &error).await,
+        Err(error) => return store_early(context, &error, reporter).await,
     };
     reporter.event(RunnerEvent::Started);
     let keep_up = output.keep_up();
@@ -127,7 +136,7 @@ async fn work(context: &Context, reporter: &Reporter) -> Result<Option<Failure>,
     append(layout, exit);
     reporter.event(RunnerEvent::Exited { exit });
     let mut output = keep_up.stop().await?;
-    if let Err(error) = output.complete(order, Some(exit), why.as_ref()).await {
+    if let Err(error) = output.complete(order, Some(exit), why.as_ref(), reporter).await {
         why.get_or_insert(failure(Code::StageOut, error.to_string()));
     }
     Ok(why)
@@ -180,13 +189,17 @@ async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Er
 }
 
 /// Stores the logs of an attempt whose program never ran.
-async fn store_early(context: &Context, error: &Error) -> Result<Option<Failure>, Error> {
+async fn store_early(
+    context: &Context,
+    error: &Error,
+    reporter: &Reporter,
+) -> Result<Option<Failure>, Error> {
     let why = error.failure();
     if let Some(why) = &why {
         write_log(&context.layout, &format!("{}\n", why.message));
     }
     let mut output = Output::new(&context.order, &context.layout, &context.http, None)?;
-    if let Err(error) = output.complete(&context.order, None, why.as_ref()).await {
+    if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter).await {
         tracing::warn!(%error, "the logs could not be stored");
     }
     Ok(why)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use trainyard_api::runner::WorkOrder;
 
 /// Variables of the runner that are passed on.
-const PASSED: [&str; 16] = [
+const PASSED: [&str; 25] = [
     "HOME",
     "USER",
     "LOGNAME",
@@ -24,6 +24,15 @@ const PASSED: [&str; 16] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_CERT",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_DISABLE_PIP_VERSION_CHECK",
+    "UV_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "UV_FIND_LINKS",
 ];
 
 /// Folders as the program sees them.
@@ -43,11 +52,11 @@ pub(crate) fn variables(
     environment: Option<&Path>,
 ) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
-    for (name, value) in std::env::vars() {
-        // Settings of the package index are wanted by commands that install; one that carries a
-        // password is not.
-        let index = (name.starts_with("PIP_") || name.starts_with("UV_")) && !value.contains('@');
-        if PASSED.contains(&name.as_str()) || name.starts_with("LC_") || index {
+    for (name, value) in std::env::vars_os() {
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
+        // A proxy or an index whose address carries a password stays out.
+        let plain = !value.contains('@');
+        if (PASSED.contains(&name.as_str()) && plain) || name.starts_with("LC_") {
             all.push((name, value));
         }
     }

@@ -26,6 +26,11 @@ pub(crate) struct Layout {
     pub(crate) spool: PathBuf,
 }
 
+/// Is there once a program was started in this folder.
+const STARTED: &str = "started";
+/// Holds where the newest attempt's log begins.
+const LOG_BASE: &str = "log-base";
+
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
         let job = root.join("job");
@@ -40,6 +45,37 @@ impl Layout {
             spool: root.join("spool.jsonl"),
             job,
         }
+    }
+
+    /// Whether an attempt in this folder has started the program, or was about to.
+    pub(crate) fn program_started(&self) -> bool {
+        self.root.join(STARTED).exists()
+    }
+
+    /// Notes, on disk, that the program is about to be started: from here on nobody starts it again.
+    pub(crate) fn note_start(&self) -> Result<(), Error> {
+        let path = self.root.join(STARTED);
+        let note = || {
+            let file = fs::File::create(&path)?;
+            file.sync_all()?;
+            fs::File::open(&self.root)?.sync_all()
+        };
+        note().map_err(|e| Error::file(&path, e))
+    }
+
+    /// When the program was started; `None` when it was not.
+    pub(crate) fn started_at(&self) -> Option<std::time::SystemTime> {
+        fs::metadata(self.root.join(STARTED)).and_then(|m| m.modified()).ok()
+    }
+
+    /// The byte of the log file at which the newest attempt's log begins.
+    pub(crate) fn log_base(&self) -> u64 {
+        fs::read_to_string(self.root.join(LOG_BASE)).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn set_log_base(&self, base: u64) -> Result<(), Error> {
+        let path = self.root.join(LOG_BASE);
+        fs::write(&path, base.to_string()).map_err(|e| Error::file(&path, e))
     }
 
     /// Makes the folders, empty: what an earlier attempt that never ran the program left is

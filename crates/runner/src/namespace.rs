@@ -26,12 +26,18 @@ pub(crate) struct Namespace {
     data: CString,
     root: CString,
     none: CString,
+    /// Files that read as nothing.
+    files: Vec<CString>,
+    /// Folders that look empty.
+    folders: Vec<CString>,
+    nothing: CString,
+    memory: CString,
 }
 
 impl Namespace {
     /// For these folders; `None` where the machine does not allow it. Root is asked for, because
     /// others would see files under strange owners; and `/job` has to be there or be ours to make.
-    pub(crate) fn prepare(layout: &Layout) -> Option<Self> {
+    pub(crate) fn prepare(layout: &Layout, hide: &[String]) -> Option<Self> {
         if !geteuid().is_root() || std::env::var_os("TRAINYARD_NO_NAMESPACE").is_some() {
             return None;
         }
@@ -46,6 +52,10 @@ impl Namespace {
             data: text(&target.join("dl-data"))?,
             root: text(Path::new("/"))?,
             none: CString::default(),
+            files: hide.iter().map(Path::new).filter(|p| p.is_file()).filter_map(text).collect(),
+            folders: hide.iter().map(Path::new).filter(|p| p.is_dir()).filter_map(text).collect(),
+            nothing: CString::from(c"/dev/null"),
+            memory: CString::from(c"tmpfs"),
         })
     }
 
@@ -61,6 +71,14 @@ impl Namespace {
         mount(Some(self.data.as_c_str()), self.data.as_c_str(), none, bind, none)?;
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(Some(self.none.as_c_str()), self.data.as_c_str(), none, read_only, none)?;
+        // After the binds above, which come from one of these folders.
+        for file in &self.files {
+            mount(Some(self.nothing.as_c_str()), file.as_c_str(), none, bind, none)?;
+        }
+        for folder in &self.folders {
+            let memory = Some(self.memory.as_c_str());
+            mount(memory, folder.as_c_str(), memory, MsFlags::MS_RDONLY, none)?;
+        }
         Ok(())
     }
 

@@ -32,9 +32,10 @@ pub(crate) fn start(
     order: &WorkOrder,
     layout: &Layout,
     environment: Option<&Path>,
+    hide: &[String],
 ) -> Result<Program, Error> {
     let tree = Tree::new(Cgroup::make(order.run.as_str()));
-    let namespace = Namespace::prepare(layout);
+    let namespace = Namespace::prepare(layout, hide);
     let inside = namespace.is_some();
     match spawn(order, layout, environment, namespace, &tree) {
         // The kernel may refuse what looked possible; the program runs all the same, without.

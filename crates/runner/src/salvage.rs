@@ -12,27 +12,32 @@ use crate::{
     attempt::Context,
     cgroup::Cgroup,
     error::failure,
-    layout::Layout,
     reporter::Reporter,
     spool::{self, Spool},
     stage_out::Output,
     tree::{Tree, kill_by_environment},
 };
 
-/// Whether an earlier runner started the program here.
-pub(crate) fn program_ran(layout: &Layout) -> bool {
-    spool::read(&layout.spool).iter().any(|r| r.event == RunnerEvent::Started)
-}
-
-/// Stores what is there. The server has the first `delivered` bytes of the log from an attempt
-/// of its own.
-pub(crate) async fn salvage(context: &Context, delivered: u64) -> Result<(), Error> {
-    let Context { order, layout, link, .. } = context;
-    if let Some(cgroup) = Cgroup::find(order.run.as_str()) {
+/// Ends what an earlier runner of this run left running.
+pub(crate) async fn end_what_is_left(run: &str) {
+    if let Some(cgroup) = Cgroup::find(run) {
         cgroup.kill();
         Tree::new(Some(cgroup)).end(Duration::ZERO).await;
     }
-    kill_by_environment(order.run.as_str());
+    kill_by_environment(run);
+}
+
+/// Stores what is there.
+pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
+    let Context { order, layout, link, .. } = context;
+    end_what_is_left(order.run.as_str()).await;
+    // A salvage that the server asked for goes on with the log of the attempt before it; one
+    // that took a new attempt's place begins where that one's deliveries ended.
+    let base = match order.purpose {
+        Purpose::Salvage => layout.log_base(),
+        Purpose::Train => layout.log_base() + order.earlier_log,
+    };
+    layout.set_log_base(base)?;
     let exit = spool::read(&layout.spool).into_iter().find_map(|r| match r.event {
         RunnerEvent::Exited { exit } => Some(exit),
         _ => None,
@@ -40,8 +45,8 @@ pub(crate) async fn salvage(context: &Context, delivered: u64) -> Result<(), Err
     // The log goes on where the lost runner's deliveries ended: the server knows how far that is.
     // The spool is left as it is until this is done: a runner after this one needs it.
     let spool = Spool::create(&layout.root.join(format!("spool-{}.jsonl", order.attempt)))?;
-    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, delivered);
-    let stored = store(context, exit).await.err();
+    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, base);
+    let stored = store(context, exit, &reporter).await.err();
     let failure: Option<Failure> =
         stored.map(|e| failure(Code::StageOut, format!("what it left could not be stored: {e}")));
     // A salvage that the server asked for has its reason already; otherwise this is the reason.
@@ -56,7 +61,7 @@ fn lost() -> Failure {
     failure(Code::RunnerLost, "the runner was lost after it had started the program".to_owned())
 }
 
-async fn store(context: &Context, exit: Option<Exit>) -> Result<(), Error> {
-    let mut output = Output::new(&context.order, &context.layout, &context.http, None)?;
-    output.complete(&context.order, exit, Some(&lost())).await
+async fn store(context: &Context, exit: Option<Exit>, reporter: &Reporter) -> Result<(), Error> {
+    let mut output = Output::salvaged(&context.order, &context.layout, &context.http)?;
+    output.complete(&context.order, exit, Some(&lost()), reporter).await
 }

@@ -11,12 +11,22 @@ use trainyard_api::{
 };
 use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload};
 
-use crate::{Error, layout::Layout};
+use crate::{
+    Error,
+    layout::Layout,
+    reporter::{Reporter, Told},
+};
 
 /// Time between two uploads while the program runs, at least. A pass that takes long is followed
 /// by a pause ten times as long, so that uploading never takes more than a tenth of the time.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_FACTOR: u32 = 10;
+/// How long a store that is away is waited for at the end, and the pauses between tries.
+const WAIT_FOR_STORE: Duration = Duration::from_hours(24);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// The folder of the bucket that all of its runs share.
+const CHECKPOINTS: &str = "_wml_checkpoints/";
 /// The folder of the first learner's logs.
 const LEARNER: &str = "learner-1/";
 /// What is written last: whoever sees it sees everything.
@@ -35,7 +45,9 @@ struct Marker<'a> {
 /// The results of a run on their way.
 pub(crate) struct Output {
     results: Upload,
-    checkpoints: Upload,
+    /// Only where the program may have changed some: what was being fetched when an attempt
+    /// broke off must not go back over what other runs have stored.
+    checkpoints: Option<Upload>,
     layout: Layout,
 }
 
@@ -47,13 +59,24 @@ impl Output {
         checkpoints: Option<Upload>,
     ) -> Result<Self, Error> {
         let bucket =
-            || Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut);
-        let results = Upload::new(bucket()?, format!("{}/", order.run));
-        let checkpoints = match checkpoints {
-            Some(upload) => upload,
-            None => Upload::new(bucket()?, "_wml_checkpoints/".to_owned()),
-        };
+            Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
+        let results = Upload::new(bucket, format!("{}/", order.run));
         Ok(Self { results, checkpoints, layout: layout.clone() })
+    }
+
+    /// For what a lost runner left: of the checkpoints, those that its program wrote.
+    pub(crate) fn salvaged(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Self, Error> {
+        let bucket =
+            Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
+        let checkpoints = match layout.started_at() {
+            None => None,
+            Some(start) => {
+                let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
+                upload.adopt_older(&layout.checkpoints, "", start).map_err(Error::StageOut)?;
+                Some(upload)
+            }
+        };
+        Self::new(order, layout, http, checkpoints)
     }
 
     /// Stores what is new.
@@ -61,7 +84,10 @@ impl Output {
         let results = self.results.sync(&self.layout.results, "").await;
         let logs = self.results.sync(&self.layout.logs, LEARNER).await;
         let output = self.results.sync_file(&self.layout.output, &format!("{LEARNER}training-log.txt")).await;
-        let checkpoints = self.checkpoints.sync(&self.layout.checkpoints, "").await;
+        let checkpoints = match &mut self.checkpoints {
+            Some(upload) => upload.sync(&self.layout.checkpoints, "").await,
+            None => Ok(()),
+        };
         results.and(logs).and(output).and(checkpoints)
     }
 
@@ -86,8 +112,33 @@ impl Output {
         KeepUp { task, stop }
     }
 
-    /// Stores everything there is, verifies it, and writes the marker.
+    /// Stores everything there is, verifies it, and writes the marker. A store that is away is
+    /// waited for: the results exist here and nowhere else.
     pub(crate) async fn complete(
+        &mut self,
+        order: &WorkOrder,
+        exit: Option<Exit>,
+        failure: Option<&Failure>,
+        reporter: &Reporter,
+    ) -> Result<(), Error> {
+        let begun = Instant::now();
+        let mut pause = FIRST_WAIT;
+        loop {
+            match self.complete_once(order, exit, failure).await {
+                Err(Error::StageOut(error)) if error.is_transient() && begun.elapsed() < WAIT_FOR_STORE => {
+                    if let Told::Leave(why) = &*reporter.told().borrow() {
+                        return Err(Error::Fenced(why.clone()));
+                    }
+                    tracing::warn!(%error, "the results wait for their store");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_WAIT);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn complete_once(
         &mut self,
         order: &WorkOrder,
         exit: Option<Exit>,

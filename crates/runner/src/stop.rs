@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    time::sleep,
-};
+use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 
 use crate::{
     Error,
@@ -24,8 +20,8 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    pub(crate) fn new(reporter: &Reporter) -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, told: reporter.told() })
+    pub(crate) fn new(reporter: &Reporter, terminate: Signal) -> Self {
+        Self { terminate, told: reporter.told() }
     }
 
     /// Returns when there is a reason to stop: [`Error::Canceled`], [`Error::Fenced`] or

@@ -10,6 +10,7 @@ use trainyard_sqlite::rusqlite::params;
 use crate::{
     EmbeddedStore,
     index::require_bucket,
+    multipart::segments_of,
     service::{now, timestamp},
 };
 
@@ -54,18 +55,25 @@ impl EmbeddedStore {
         request: S3Request<DeleteBucketInput>,
     ) -> S3Result<S3Response<DeleteBucketOutput>> {
         let name = request.input.bucket;
-        self.change(move |c| {
-            require_bucket(c, &name)?;
-            for table in ["objects", "uploads"] {
-                let mut any = c.prepare(&format!("SELECT 1 FROM {table} WHERE bucket = ?1 LIMIT 1"))?;
-                if any.exists([&name])? {
+        let freed = self
+            .change(move |c| {
+                require_bucket(c, &name)?;
+                if c.prepare("SELECT 1 FROM objects WHERE bucket = ?1 LIMIT 1")?.exists([&name])? {
                     return Err(s3_error!(BucketNotEmpty, "the bucket is not empty").into());
                 }
-            }
-            c.execute("DELETE FROM buckets WHERE name = ?1", [&name])?;
-            Ok(())
-        })
-        .await?;
+                // Uploads that were never completed are no content.
+                let mut ids = c.prepare("SELECT id FROM uploads WHERE bucket = ?1")?;
+                let ids: Vec<String> = ids.query_map([&name], |r| r.get(0))?.collect::<Result<_, _>>()?;
+                let mut freed = Vec::new();
+                for id in &ids {
+                    freed.extend(segments_of(c, id)?);
+                }
+                c.execute("DELETE FROM uploads WHERE bucket = ?1", [&name])?;
+                c.execute("DELETE FROM buckets WHERE name = ?1", [&name])?;
+                Ok(freed)
+            })
+            .await?;
+        self.discard(freed);
         Ok(S3Response::new(DeleteBucketOutput {}))
     }
 

@@ -72,7 +72,8 @@ fn parts(c: &Connection, upload: &str, after: i32, limit: i32) -> Result<Vec<Par
     Ok(found)
 }
 
-fn segments_of(c: &Connection, upload: &str) -> Result<Vec<Segment>, Failure> {
+/// All segments of an unfinished upload.
+pub(crate) fn segments_of(c: &Connection, upload: &str) -> Result<Vec<Segment>, Failure> {
     Ok(parts(c, upload, 0, MAX_PART)?.into_iter().flat_map(|p| p.segments).collect())
 }
 

@@ -53,7 +53,7 @@ impl EmbeddedStore {
         .await?;
         let headers = Headers {
             content_type: input.content_type,
-            content_encoding: input.content_encoding,
+            content_encoding: without_chunking(input.content_encoding),
             content_disposition: input.content_disposition,
             content_language: input.content_language,
             cache_control: input.cache_control,
@@ -303,4 +303,14 @@ fn describe(object: &Object, checksums: bool) -> HeadObjectOutput {
         }
     }
     output
+}
+
+/// `aws-chunked` is how the body travelled, and no property of the object.
+fn without_chunking(encoding: Option<String>) -> Option<String> {
+    let kept: Vec<String> = encoding?
+        .split(',')
+        .map(|e| e.trim().to_owned())
+        .filter(|e| e != "aws-chunked" && !e.is_empty())
+        .collect();
+    if kept.is_empty() { None } else { Some(kept.join(",")) }
 }

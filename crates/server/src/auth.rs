@@ -20,11 +20,11 @@ pub(crate) fn token(parts: &Parts) -> Option<String> {
     let (scheme, rest) = value.split_once(' ')?;
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.to_owned());
+        return Some(rest.to_owned()).filter(|t| !t.is_empty());
     }
     if scheme.eq_ignore_ascii_case("basic") {
         let decoded = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
-        return decoded.split_once(':').map(|(_, password)| password.to_owned());
+        return decoded.split_once(':').map(|(_, password)| password.to_owned()).filter(|p| !p.is_empty());
     }
     None
 }

@@ -22,6 +22,8 @@ use crate::logs::Logs;
 
 /// Where runs are placed, in words for people.
 const NODE: &str = "this machine";
+/// Pause before a run is placed again that could not be journaled.
+const PLACE_AGAIN: Duration = Duration::from_secs(2);
 /// Pause between looks at whether a runner has left its folder.
 const LEAVING: Duration = Duration::from_millis(20);
 
@@ -38,6 +40,8 @@ pub(crate) struct Parts {
     active: Mutex<HashMap<RunId, u32>>,
     node: PathBuf,
     url: String,
+    /// What programs need not see of this machine.
+    hide: Vec<String>,
 }
 
 impl Conductor {
@@ -48,16 +52,11 @@ impl Conductor {
         queue: Queue,
         node: PathBuf,
         url: String,
+        mut hide: Vec<String>,
     ) -> Self {
-        Self(Arc::new(Parts {
-            store,
-            logs,
-            engine,
-            queue: Mutex::new(queue),
-            active: Mutex::default(),
-            node,
-            url,
-        }))
+        hide.push(node.join("runs").display().to_string());
+        let queue = Mutex::new(queue);
+        Self(Arc::new(Parts { store, logs, engine, queue, active: Mutex::default(), node, url, hide }))
     }
 
     /// Access to the queue, for what is asked and never waited for.
@@ -85,6 +84,13 @@ impl Conductor {
 
     /// Accepts a run and puts it into the queue.
     pub(crate) async fn submit(&self, owner: &str, spec: Spec) -> Result<Record, Error> {
+        // A task of its own: a client that hangs up between the commit and what follows from it
+        // must not leave a run that nobody starts.
+        let (conductor, owner) = (self.clone(), owner.to_owned());
+        whole(tokio::spawn(async move { conductor.submit_now(&owner, spec).await })).await
+    }
+
+    async fn submit_now(&self, owner: &str, spec: Spec) -> Result<Record, Error> {
         let demand = spec.demand;
         let record = loop {
             match self.0.store.submit(RunId::random(), owner, spec.clone(), Time::now()).await {
@@ -127,7 +133,7 @@ impl Conductor {
     }
 
     async fn place(&self, start: Start) {
-        let Start { run, allotment } = start;
+        let Start { run, allotment, number, demand } = start;
         let placed = async {
             let attempt = self.0.store.run(&run)?.run.attempt + 1;
             let token = random_token("tya_");
@@ -139,10 +145,16 @@ impl Conductor {
         match placed.await {
             Ok(Some((attempt, token))) => self.start_runner(&run, attempt, token).await,
             // It ended while it was chosen: its place is free again.
-            Ok(None) => self.give_back(&run),
+            Ok(None) | Err(Error::NotFound) => self.give_back(&run),
             Err(error) => {
-                tracing::error!(%error, %run, "a run cannot be placed");
-                self.give_back(&run);
+                // The disk may be full: the run keeps its place in the queue.
+                tracing::error!(%error, %run, "a run cannot be placed now");
+                tokio::time::sleep(PLACE_AGAIN).await;
+                self.queue(|q| {
+                    q.release(&run);
+                    q.enqueue(number, run, demand);
+                });
+                self.schedule();
             }
         }
     }
@@ -161,6 +173,7 @@ impl Conductor {
             attempt,
             token: Secret::new(token),
             node: self.0.node.display().to_string(),
+            hide: self.0.hide.clone(),
         };
         if let Err(error) = self.0.engine.submit(&Placement { ticket }).await {
             tracing::error!(%error, %run, attempt, "a runner cannot be started");
@@ -171,6 +184,11 @@ impl Conductor {
 
     /// Applies events to a run, and does what follows.
     pub(crate) async fn apply(&self, run: &RunId, events: Vec<Stamped>) -> Result<Applied, Error> {
+        let (conductor, run) = (self.clone(), run.clone());
+        whole(tokio::spawn(async move { conductor.apply_now(&run, events).await })).await
+    }
+
+    async fn apply_now(&self, run: &RunId, events: Vec<Stamped>) -> Result<Applied, Error> {
         let applied = self.0.store.apply(run, events, None).await?;
         if applied.changed {
             self.0.logs.of(run).wake();
@@ -183,7 +201,7 @@ impl Conductor {
 
     /// The same for an event of our own, whose failure can only be noted.
     pub(crate) async fn apply_and_log(&self, run: &RunId, event: Event) {
-        if let Err(error) = Box::pin(self.apply(run, vec![stamp(event)])).await {
+        if let Err(error) = Box::pin(self.apply_now(run, vec![stamp(event)])).await {
             tracing::error!(%error, %run, "an event cannot be journaled");
         }
     }
@@ -251,6 +269,11 @@ impl Conductor {
         }
         self.0.logs.remove(run);
     }
+}
+
+/// What a task came to; one that panicked has logged why.
+async fn whole<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    task.await.unwrap_or_else(|e| Err(Error::Record(format!("a change was not carried out: {e}"))))
 }
 
 /// An event that happens now, as this server saw it.

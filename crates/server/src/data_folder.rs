@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -42,6 +42,8 @@ impl DataFolder {
     /// Opens or makes the folder. One server at a time may have it.
     pub fn open(root: &Path) -> std::io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        // Also where somebody made it before us, open to all.
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).open(root.join("server.lock"))?;
         match lock.try_lock() {
@@ -57,8 +59,27 @@ impl DataFolder {
         // Uploads that were under way when the last server stopped.
         for entry in fs::read_dir(root.join("tmp"))?.flatten() {
             let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_dir_all(entry.path());
         }
         Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// What a program on this machine need not see: keys, databases, other people's code and results.
+    pub fn private(root: &Path) -> Vec<String> {
+        let names = [
+            "admin-token",
+            "secret.key",
+            "s3-keys.json",
+            "credentials.toml",
+            "trainyard.db",
+            "trainyard.db-wal",
+            "trainyard.db-shm",
+            "s3",
+            "definitions",
+            "models",
+            "logs",
+        ];
+        names.iter().map(|n| root.join(n).display().to_string()).collect()
     }
 
     /// The database.
@@ -111,7 +132,10 @@ impl DataFolder {
     pub fn admin_token(&self) -> std::io::Result<Secret> {
         let path = Self::admin_token_path(&self.root);
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(Secret::new(text.trim())),
+            Ok(text) if text.trim().len() >= 20 => Ok(Secret::new(text.trim())),
+            Ok(_) => Err(std::io::Error::other(
+                "admin-token does not hold a token: remove it, and a new one is made",
+            )),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let token = random_token("ty_");
                 write_private(&path, format!("{token}\n").as_bytes())?;
@@ -163,7 +187,11 @@ impl DataFolder {
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    // Whole or not at all: an empty token would let everybody in.
+    let part = path.with_extension("part");
+    let _ = fs::remove_file(&part);
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&part)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    fs::rename(part, path)
 }

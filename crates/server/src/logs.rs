@@ -13,6 +13,9 @@ use std::{
 use tokio::sync::watch;
 use trainyard_api::{RunId, Time};
 
+/// Bytes that are looked through for the last lines: a log without line ends is no reason to
+/// read gigabytes.
+const MOST_SCANNED: u64 = 8 << 20;
 /// Bytes of one entry of the time index: offset and milliseconds, little endian.
 const ENTRY: usize = 16;
 
@@ -172,7 +175,8 @@ impl RunLog {
             return size;
         }
         let (mut start, mut seen) = (size, 0);
-        while start > 0 {
+        let stop = size.saturating_sub(MOST_SCANNED);
+        while start > stop {
             let from = start.saturating_sub(STEP);
             let chunk = read_at(&path, from, (start - from) as usize);
             for (at, _) in chunk.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
@@ -188,7 +192,7 @@ impl RunLog {
             }
             start = from;
         }
-        0
+        start
     }
 
     /// Where the log stood at `time`: the first byte that arrived at it or later.

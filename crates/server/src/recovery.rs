@@ -1,8 +1,8 @@
 //! Takes up what an earlier server left: runs that wait, and runs whose runners went on without it.
 
-use trainyard_api::Time;
-use trainyard_engine::AttemptRef;
-use trainyard_store::Error;
+use trainyard_api::{RunId, Time};
+use trainyard_engine::{AttemptRef, local::lock_is_held};
+use trainyard_store::{Error, Record};
 
 use crate::state::App;
 
@@ -22,9 +22,21 @@ pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
         let why = "the server was stopped while it copied the model; store it again".to_owned();
         app.store.finish_model(model.id, Err(why), Time::now()).await?;
     }
+    sweep(app, &live).await;
     if count > 0 {
         tracing::info!(runs = count, "adopted");
     }
     app.conductor.schedule();
     Ok(())
+}
+
+/// Removes folders on the node of runs that ended while nobody cleaned up.
+async fn sweep(app: &App, live: &[Record]) {
+    let Ok(folders) = std::fs::read_dir(app.config.node().join("runs")) else { return };
+    for folder in folders.flatten() {
+        let Ok(run) = folder.file_name().to_string_lossy().parse::<RunId>() else { continue };
+        if !live.iter().any(|r| r.id == run) && !lock_is_held(&folder.path()) {
+            app.conductor.engine().clean(&run).await;
+        }
+    }
 }

@@ -26,7 +26,8 @@ pub(crate) async fn retain(app: App) {
                     app.conductor.apply_and_log(run, Event::DeleteAsked).await;
                 }
                 tracing::info!(runs = old.len(), "records that were kept long enough are gone");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                let stuck = app.store.ended_before(limit, 1).is_ok_and(|left| left.first() == old.first());
+                tokio::time::sleep(if stuck { PAUSE } else { Duration::from_millis(100) }).await;
             }
             Ok(_) => tokio::time::sleep(PAUSE).await,
             Err(error) => {

@@ -1,6 +1,12 @@
 //! Starts the parts in their order, serves, and stops them.
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, sync::watch};
 use trainyard_api::{Secret, Time, random_token};
@@ -22,6 +28,8 @@ use crate::{
 
 /// Longest wait for requests under way after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Time between the start and the look for pythons; a submit that needs them earlier does not wait.
+const PROBE_AFTER: Duration = Duration::from_millis(500);
 /// The first user.
 const ADMIN: &str = "admin";
 
@@ -112,7 +120,13 @@ pub async fn serve(
         store.add_token(admin.expose(), caller, Time::now()).await?;
     }
     let (listener, bound) = listen(config.listen).await?;
-    let own_url = format!("http://{bound}");
+    // Runners of this machine reach an address that stands for all of them by loopback.
+    let reached = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, bound.port())),
+        _ => bound,
+    };
+    let own_url = format!("http://{reached}");
     let url = config.public_url.clone().unwrap_or_else(|| own_url.clone()).trim_end_matches('/').to_owned();
     let (stopped, stops) = watch::channel(false);
 
@@ -133,7 +147,15 @@ pub async fn serve(
     let ended = engine.ended();
     let logs = Logs::new(folder.logs());
     let queue = Queue::new(capacity(&config).await?);
-    let conductor = Conductor::new(store.clone(), logs.clone(), Arc::new(engine), queue, node, own_url);
+    let conductor = Conductor::new(
+        store.clone(),
+        logs.clone(),
+        Arc::new(engine),
+        queue,
+        node,
+        own_url,
+        DataFolder::private(&config.data),
+    );
     let address = Address { url: url.clone(), s3_url, pid: std::process::id() };
     let app = App::new(Parts {
         config,
@@ -147,7 +169,7 @@ pub async fn serve(
         access: Access::default(),
         http: Http::default(),
         url,
-        definitions: tokio::sync::Mutex::new(()),
+        definitions: tokio::sync::RwLock::new(()),
     });
     recovery::adopt(&app).await?;
     let mut background = tokio::task::JoinSet::new();
@@ -155,6 +177,8 @@ pub async fn serve(
     background.spawn(retention::retain(app.clone()));
     let probe = app.clone();
     background.spawn(async move {
+        // A dozen interpreters are asked: not while the server is starting.
+        tokio::time::sleep(PROBE_AFTER).await;
         probe.pythons().await;
     });
 

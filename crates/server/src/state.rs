@@ -28,8 +28,9 @@ pub(crate) struct Parts {
     pub(crate) http: Http,
     /// URL of the API, without a slash at its end.
     pub(crate) url: String,
-    /// Held while a definition's zip is put or removed.
-    pub(crate) definitions: tokio::sync::Mutex<()>,
+    /// Held alone while a definition's zip is put or removed, shared while a run is journaled that
+    /// needs one.
+    pub(crate) definitions: tokio::sync::RwLock<()>,
 }
 
 impl App {

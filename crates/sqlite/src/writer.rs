@@ -74,7 +74,15 @@ fn work(connection: &Connection, queue: &mpsc::Receiver<Change>) {
         let mut answers = Vec::new();
         let mut next = Some(first);
         while let Some(change) = next {
-            answers.push(change(begun.clone().map(|()| connection)));
+            // A full disk makes SQLite roll the whole transaction back by itself: what came after
+            // would then be committed on its own, and be reported as failed.
+            let begun = match &begun {
+                Ok(()) if connection.is_autocommit() => {
+                    Err(Error::Disk("the transaction was rolled back".to_owned()))
+                }
+                other => other.clone(),
+            };
+            answers.push(change(begun.map(|()| connection)));
             next = if answers.len() < GROUP { queue.try_recv().ok() } else { None };
         }
         let committed = begun.and_then(|()| execute(connection, "COMMIT"));

@@ -8,6 +8,8 @@ use tracing_subscriber::EnvFilter;
 use trainyard_cli::ServerArguments;
 use trainyard_server::{Config, serve};
 
+/// More would make some old programs that close every possible file slow.
+const MOST_FILES: u64 = 65_536;
 /// Threads that serve; the database and files have threads of their own.
 const MOST_THREADS: usize = 4;
 
@@ -35,6 +37,7 @@ fn start(options: &ServerArguments) -> anyhow::Result<()> {
         return writeln!(std::io::stdout().lock(), "{}", token.expose()).context("stdout");
     }
     log(options.log_json);
+    raise_file_limit();
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
@@ -79,4 +82,14 @@ fn configuration(options: &ServerArguments) -> anyhow::Result<Config> {
     // Relative paths mean the folder in which the server was started; runners are started elsewhere.
     config.data = std::path::absolute(&config.data).context("the data folder")?;
     Ok(config)
+}
+
+/// As many open files as this user may have: every follower, runner and object being read is one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(MOST_FILES), hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
 }

@@ -17,6 +17,14 @@ use crate::{Error, Http, endpoint, error::chain, normalize_endpoint};
 /// How long a signature stays good: longer than any single request, retries are signed anew.
 const VALID: Duration = Duration::from_hours(1);
 
+/// Longest wait for an answer, and longest silence in the middle of one.
+pub(crate) const SILENCE: Duration = Duration::from_mins(1);
+/// Longest wait for the answer to a request with a body: 16 MiB at 30 KiB/s.
+const ANSWER_TO_BODY: Duration = Duration::from_mins(10);
+/// Bytes of an error that are read, and of a page of a list.
+const MOST_OF_ERROR: usize = 64 * 1024;
+const MOST_OF_PAGE: usize = 16 << 20;
+
 /// A bucket of an object store. Clones share connections.
 #[derive(Clone)]
 pub struct Bucket {
@@ -95,13 +103,17 @@ impl Bucket {
                     list.with_continuation_token(token.as_str());
                 }
                 let response = self.send(Method::GET, list.sign(VALID), &Map::new(), None, &what).await?;
-                let text = response.text().await.map_err(|e| broken(&what, &e))?;
+                let text = read_up_to(response, MOST_OF_PAGE, &what).await?;
                 ListObjectsV2::parse_response(&text)
                     .map_err(|e| Error::Unreadable { what: what.clone(), cause: chain(&e) })
             };
             let page = retrying(page).await?;
-            objects.extend(page.contents.into_iter().map(object));
+            objects.extend(page.contents.into_iter().map(object).filter(|o| o.key.starts_with(prefix)));
             match page.next_continuation_token {
+                Some(next) if token.as_ref() == Some(&next) => {
+                    let cause = "a list goes round in circles".to_owned();
+                    return Err(Error::Unreadable { what, cause });
+                }
                 Some(next) => token = Some(next),
                 None => return Ok(objects),
             }
@@ -170,6 +182,7 @@ impl Bucket {
         what: &str,
     ) -> Result<Response, Error> {
         let bodiless = matches!(method, Method::GET | Method::HEAD | Method::DELETE);
+        let sends = body.is_some();
         let mut request = self.client.request(method, url);
         for (name, value) in headers.iter() {
             request = request.header(name, value);
@@ -180,10 +193,12 @@ impl Bucket {
             None => request.body(""),
         };
         // The URL holds a signature: it never becomes part of a message.
-        let response = request.send().await.map_err(|e| Error::Unreachable {
-            endpoint: self.endpoint.clone(),
-            cause: chain(&e.without_url()),
-        })?;
+        let limit = if sends { ANSWER_TO_BODY } else { SILENCE };
+        let unreachable = |cause| Error::Unreachable { endpoint: self.endpoint.clone(), cause };
+        let response = match tokio::time::timeout(limit, request.send()).await {
+            Ok(sent) => sent.map_err(|e| unreachable(chain(&e.without_url())))?,
+            Err(_) => return Err(unreachable(format!("no answer within {} s", limit.as_secs()))),
+        };
         if response.status().is_success() { Ok(response) } else { Err(answer(response, what).await) }
     }
 }
@@ -204,11 +219,28 @@ pub(crate) fn broken(what: &str, error: &reqwest::Error) -> Error {
 /// Reads S3's error out of an answer.
 async fn answer(response: Response, what: &str) -> Error {
     let status = response.status();
-    let text = response.text().await.unwrap_or_default();
+    let text = read_up_to(response, MOST_OF_ERROR, what).await.unwrap_or_default();
     let code = between(&text, "<Code>", "</Code>")
         .unwrap_or_else(|| status.canonical_reason().unwrap_or("").replace(' ', ""));
     let message = between(&text, "<Message>", "</Message>").unwrap_or_default();
     Error::Answer { what: what.to_owned(), status: status.as_u16(), code, message }
+}
+
+/// The text of an answer, which has to end before `most` bytes and must not stall.
+async fn read_up_to(mut response: Response, most: usize, what: &str) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    loop {
+        let stalled = |_| Error::Broken { what: what.to_owned(), cause: "the answer stalled".to_owned() };
+        let chunk = tokio::time::timeout(SILENCE, response.chunk()).await.map_err(stalled)?;
+        match chunk.map_err(|e| broken(what, &e))? {
+            Some(chunk) => bytes.extend_from_slice(&chunk),
+            None => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        }
+        if bytes.len() > most {
+            let cause = format!("it has more than {most} bytes");
+            return Err(Error::Unreadable { what: what.to_owned(), cause });
+        }
+    }
 }
 
 /// Error bodies have two plain fields of interest; some stores send broken XML around them.

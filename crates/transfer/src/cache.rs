@@ -53,7 +53,7 @@ impl Reserved {
         // Readable by all, writable by none: entries are never changed. The fixed time lets a
         // look-up see that somebody wrote to one nevertheless.
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o444);
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(ENTRY_SECONDS.unsigned_abs());
+        let time = SystemTime::UNIX_EPOCH + Duration::new(ENTRY_SECONDS.unsigned_abs(), boot_mark());
         self.file.set_permissions(permissions).map_err(|e| Error::file(&self.part, e))?;
         self.file.set_modified(time).map_err(|e| Error::file(&self.part, e))?;
         std::fs::rename(&self.part, &self.entry).map_err(|e| Error::file(&self.entry, e))?;
@@ -65,15 +65,22 @@ impl Reserved {
 /// Modification time of every entry, in seconds since 1970: 2001-09-09T01:46:40Z.
 const ENTRY_SECONDS: i64 = 1_000_000_000;
 
+/// Nanoseconds of an entry's time: they stand for this boot of the machine. Entries are not
+/// flushed one by one, so after a power cut a name may be there without its bytes; what an earlier
+/// boot left is fetched again.
+fn boot_mark() -> u32 {
+    static MARK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *MARK.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let hash = Sha256::digest(id.trim());
+        u32::from_le_bytes([hash[0], hash[1], hash[2], 0])
+    })
+}
+
 impl Cache {
     /// The cache in `folder`, which is made when it is missing.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        for n in 0..=255u8 {
-            let part = folder.join(hex::encode([n]));
-            if !part.is_dir() {
-                std::fs::create_dir_all(&part).map_err(|e| Error::file(&part, e))?;
-            }
-        }
+        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
         Ok(Self { root: folder.to_owned() })
     }
 
@@ -97,13 +104,18 @@ impl Cache {
         let part = entry.with_extension("part");
         let failed = |e| Error::file(&part, e);
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&part)
-                .map_err(failed)?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            let opened = match options.open(&part) {
+                // The first entry of its two digits.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    let parent = part.parent().unwrap_or(&part);
+                    std::fs::create_dir_all(parent).map_err(failed)?;
+                    options.open(&part)
+                }
+                other => other,
+            };
+            let file = opened.map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Lookup::Busy),
@@ -124,6 +136,10 @@ impl Cache {
 /// Whether the entry is as it was made. A program that runs as root can write to what it links
 /// to; then the time differs, and the object is fetched anew.
 fn is_good(entry: &Path, size: u64) -> bool {
-    std::fs::symlink_metadata(entry)
-        .is_ok_and(|m| m.is_file() && m.size() == size && m.mtime() == ENTRY_SECONDS && m.mtime_nsec() == 0)
+    std::fs::symlink_metadata(entry).is_ok_and(|m| {
+        m.is_file()
+            && m.size() == size
+            && m.mtime() == ENTRY_SECONDS
+            && m.mtime_nsec() == i64::from(boot_mark())
+    })
 }

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Bucket, Error, Object,
-    bucket::{broken, retrying},
+    bucket::{SILENCE, broken, retrying},
     digest::{Expected, Running, check_joined},
 };
 
@@ -66,6 +66,21 @@ pub async fn fetch_on(
         file.set_len(0).map_err(failed)?;
     }
     checked
+}
+
+/// Whether the file at `path` is the object, by the best checksum that the store has of it. Where
+/// it has none the answer is no: equal sizes prove nothing.
+pub async fn is_object(bucket: &Bucket, object: &Object, path: &Path) -> bool {
+    let what = bucket.what(Some(&object.key));
+    let Ok(file) = File::open(path) else { return false };
+    if file.metadata().map_or(true, |m| m.len() != object.size) {
+        return false;
+    }
+    let Ok(head) = head(bucket, object, &what).await else { return false };
+    match Expected::of(head.headers(), &object.etag) {
+        Expected::Length => object.size == 0,
+        expected => check_file(&file, path, &expected, &what).is_ok(),
+    }
 }
 
 async fn head(bucket: &Bucket, object: &Object, what: &str) -> Result<Response, Error> {
@@ -264,7 +279,12 @@ async fn receive(
     what: &str,
     seen: &mut impl FnMut(&[u8], Option<&Response>),
 ) -> Result<(), Error> {
-    while let Some(bytes) = response.chunk().await.map_err(|e| broken(what, &e))? {
+    let stalled = |_| Error::Broken { what: what.to_owned(), cause: "no byte came for a minute".to_owned() };
+    while let Some(bytes) = tokio::time::timeout(SILENCE, response.chunk())
+        .await
+        .map_err(stalled)?
+        .map_err(|e| broken(what, &e))?
+    {
         let end = sink.at + bytes.len() as u64;
         if end > sink.end {
             return Err(Error::Corrupt {

@@ -12,8 +12,6 @@ use crate::{Error, endpoint::is_loopback};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Longest silence in the middle of an answer.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// Shared connection pools. Clones share them.
 #[derive(Clone, Default)]
@@ -30,7 +28,8 @@ impl Http {
     /// The pool for `url`. Reading the system's certificates takes milliseconds, so plain
     /// connections do without; connections to this machine never go through a proxy.
     pub fn client(&self, url: &Url) -> Result<Client, Error> {
-        let builder = || Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).tcp_nodelay(true);
+        // No limit on silence here: it would count the time that a large body takes to go out.
+        let builder = || Client::builder().connect_timeout(CONNECT).tcp_nodelay(true);
         let (slot, builder) = if is_loopback(url) && url.scheme() == "http" {
             (&self.0.local, builder().no_proxy().tls_certs_only([]))
         } else if url.scheme() == "http" {

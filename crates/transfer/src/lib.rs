@@ -21,7 +21,7 @@ pub use cache::Cache;
 pub use digest::is_same;
 pub use endpoint::normalize_endpoint;
 pub use error::Error;
-pub use fetch::{Fetched, fetch_on, fetch_to};
+pub use fetch::{Fetched, fetch_on, fetch_to, is_object};
 pub use http::Http;
 pub use names::{BadName, check_names};
 pub use stage_in::{Progress, Staged, stage_in};

@@ -4,7 +4,10 @@ use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::{Method, header::ETAG};
+use reqwest::{
+    Method,
+    header::{CONTENT_LENGTH, ETAG},
+};
 use rusty_s3::{S3Action as _, actions::CreateMultipartUpload};
 
 use crate::{
@@ -15,12 +18,12 @@ use crate::{
 };
 
 /// Files up to this size go in one request.
-const SINGLE: u64 = 16 * 1024 * 1024;
+pub(crate) const SINGLE: u64 = 16 * 1024 * 1024;
 /// Size of a part; grows for files that would need more parts than S3 allows.
 const PART: u64 = 16 * 1024 * 1024;
 const MAX_PARTS: u64 = 10_000;
 /// Parts on the way at once: each is held in memory.
-const PARTS_AT_ONCE: usize = 4;
+const PARTS_AT_ONCE: usize = 3;
 
 impl Bucket {
     /// Puts `bytes` under `key`; returns the ETag.
@@ -52,7 +55,16 @@ impl Bucket {
     async fn put_parts(&self, key: &str, file: &File, path: &Path, size: u64) -> Result<String, Error> {
         let what = self.what(Some(key));
         let upload = self.begin(key, &what).await?;
-        let result = self.send_parts(key, &upload, file, path, size, &what).await;
+        let mut result = self.send_parts(key, &upload, file, path, size, &what).await;
+        if matches!(&result, Err(Error::Answer { code, .. }) if code == "NoSuchUpload") {
+            // The answer to an earlier try may have been lost after the store had done it.
+            if let Ok(Some((there, etag))) = self.stat(key, &what).await
+                && there == size
+                && etag.contains('-')
+            {
+                result = Ok(etag);
+            }
+        }
         if result.is_err() {
             let action = self.bucket.abort_multipart_upload(Some(&self.credentials), key, &upload);
             if let Err(error) = self.act(Method::DELETE, action, &[], None, &what).await {
@@ -60,6 +72,17 @@ impl Bucket {
             }
         }
         result
+    }
+
+    /// Size and ETag of an object; `None` where there is none.
+    async fn stat(&self, key: &str, what: &str) -> Result<Option<(u64, String)>, Error> {
+        let action = self.bucket.head_object(Some(&self.credentials), key);
+        let response = match self.act(Method::HEAD, action, &[], None, what).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        Ok(length.map(|l| (l, etag(&response))))
     }
 
     async fn begin(&self, key: &str, what: &str) -> Result<String, Error> {

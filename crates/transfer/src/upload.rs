@@ -6,16 +6,17 @@ use std::{
     fs::Metadata,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::{Bucket, Error};
+use crate::{Bucket, Error, put::SINGLE};
 
 /// Files on the way at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// One stored file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,9 +117,15 @@ impl Upload {
 
     /// Takes what is in `folder` now for stored: it was fetched from there.
     pub fn adopt(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
+        self.adopt_older(folder, below, SystemTime::now() + Duration::from_secs(1))
+    }
+
+    /// The same for files that were last written before `limit`.
+    pub fn adopt_older(&mut self, folder: &Path, below: &str, limit: SystemTime) -> Result<(), Error> {
         let mut found = Vec::new();
         self.collect(folder, folder, below, &mut found)?;
-        for (key, path, version) in found {
+        let older = |p: &PathBuf| std::fs::metadata(p).and_then(|m| m.modified()).is_ok_and(|t| t < limit);
+        for (key, path, version) in found.into_iter().filter(|(_, p, _)| older(p)) {
             let stored = Stored { size: version.size, etag: String::new() };
             self.stored.insert(key, Entry { version, stored, source: Some(path) });
         }
@@ -152,8 +159,13 @@ impl Upload {
         self.stored.iter().map(|(k, e)| (k.clone(), e.stored.clone())).collect()
     }
 
-    /// Asks the store for what it has below the prefix, and compares.
+    /// Makes sure that what was put together from parts is there as a whole: asks the store for
+    /// what it has below the prefix, and compares. Files of one request need no second look, as
+    /// the store checked the MD5 that came with each before it said yes.
     pub async fn verify(&self) -> Result<(), Error> {
+        if self.stored.values().all(|e| e.stored.size <= SINGLE) {
+            return Ok(());
+        }
         let there: BTreeMap<String, u64> =
             self.bucket.list(&self.prefix).await?.into_iter().map(|o| (o.key, o.size)).collect();
         for (key, Entry { stored, .. }) in &self.stored {
@@ -181,10 +193,25 @@ impl Upload {
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Error::file(dir, e)),
+            // The program may have taken its own rights away: give them back once.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                let rights = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                let opened = std::fs::set_permissions(dir, rights).and_then(|()| std::fs::read_dir(dir));
+                match opened {
+                    Ok(entries) => entries,
+                    Err(e) => {
+                        self.skipped.insert(below.to_owned(), format!("it cannot be read: {e}"));
+                        return Ok(());
+                    }
+                }
+            }
+            Err(e) => {
+                self.skipped.insert(below.to_owned(), format!("it cannot be read: {e}"));
+                return Ok(());
+            }
         };
         for entry in entries {
-            let entry = entry.map_err(|e| Error::file(dir, e))?;
+            let Ok(entry) = entry else { continue };
             let path = entry.path();
             let Some(name) = entry.file_name().to_str().map(|n| format!("{below}{n}")) else {
                 self.skipped.insert(

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use trainyard_api::{Code, Problem};
 use trainyard_client::Client;
-use trainyard_transfer::{Bucket, Error as TransferError, Http, Object, check_names, fetch_on};
+use trainyard_transfer::{Bucket, Error as TransferError, Http, Object, check_names, fetch_on, is_object};
 
 use crate::{Error, Output, ids, output::bar};
 
@@ -67,7 +67,7 @@ async fn one(
         target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         object.etag.chars().filter(char::is_ascii_alphanumeric).collect::<String>()
     ));
-    if is_there(&target, object) {
+    if is_object(bucket, object, &target).await {
         bar.inc(object.size);
         return Ok(false);
     }
@@ -77,9 +77,4 @@ async fn one(
     fetch_on(bucket, object, &stamp, |n| bar.inc(n)).await.map_err(|e| Error::from(e.problem()))?;
     std::fs::rename(&stamp, &target).map_err(|e| Error::file(&target, &e))?;
     Ok(true)
-}
-
-/// Whether the file is the object: by its MD5 where the ETag is one, else by its size.
-fn is_there(path: &Path, object: &Object) -> bool {
-    trainyard_transfer::is_same(path, object)
 }

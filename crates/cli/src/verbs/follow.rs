@@ -71,8 +71,9 @@ pub(crate) fn outcome(run: &Run) -> Result<(), Error> {
 
 /// Draws a view in place of the last one, when it changed.
 pub(crate) fn redraw(output: &Output, view: &dyn Shown, last: &mut String) -> Result<(), Error> {
-    let text = view.value().to_string().replace("current_at", "");
-    let now = if output.is_for_people() { view.people(true) } else { text };
+    let mut value = view.value();
+    forget_times(&mut value);
+    let now = value.to_string();
     if now == *last {
         return Ok(());
     }
@@ -82,4 +83,16 @@ pub(crate) fn redraw(output: &Output, view: &dyn Shown, last: &mut String) -> Re
     output.show(view)?;
     *last = now;
     Ok(())
+}
+
+/// Takes out the time of the answer, which alone is no news.
+fn forget_times(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.remove("current_at");
+            map.values_mut().for_each(forget_times);
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(forget_times),
+        _ => {}
+    }
 }

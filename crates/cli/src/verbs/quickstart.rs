@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -94,7 +97,8 @@ async fn server(data: &Path, output: &Output) -> Result<Address, Error> {
         output.talk(&format!("The server at {} is running already.", address.url));
         return Ok(address);
     }
-    fs::create_dir_all(data).map_err(|e| Error::file(data, &e))?;
+    let private = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    private.map_err(|e| Error::file(data, &e))?;
     let log = data.join("server.log");
     let file = File::options().create(true).append(true).open(&log).map_err(|e| Error::file(&log, &e))?;
     let errors = file.try_clone().map_err(|e| Error::file(&log, &e))?;

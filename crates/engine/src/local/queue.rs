@@ -20,6 +20,10 @@ pub struct Start {
     pub run: RunId,
     /// What it was given.
     pub allotment: Allotment,
+    /// Its place in the queue.
+    pub number: i64,
+    /// What it asked for.
+    pub demand: Demand,
 }
 
 /// Runs that wait, and what the others hold.
@@ -106,6 +110,10 @@ impl Queue {
         let mut open = self.free();
         let mut chosen = Vec::new();
         for (number, (run, demand)) in &self.waiting {
+            // What can never start here, since the machine has become smaller, holds nobody up.
+            if self.capacity.refusal(demand).is_some() {
+                continue;
+            }
             if open.fits(demand) {
                 chosen.push((*number, run.clone(), *demand));
             }
@@ -127,7 +135,7 @@ impl Queue {
             };
             self.waiting.remove(&number);
             self.held.insert(run.clone(), allotment.clone());
-            starts.push(Start { run, allotment });
+            starts.push(Start { run, allotment, number, demand });
         }
         starts
     }

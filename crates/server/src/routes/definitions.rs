@@ -28,8 +28,12 @@ use crate::{
 pub(crate) async fn create(
     State(app): State<App>,
     User(caller): User,
-    Body(new): Body<NewDefinition>,
+    Body(mut new): Body<NewDefinition>,
 ) -> Answer<(StatusCode, Json<Definition>)> {
+    // Kept as it came, for old clients; a run brings its own keys, so none are kept here.
+    if let Some(reference) = &mut new.training_data_reference {
+        blank_secrets(reference);
+    }
     if new.name.trim().is_empty() || new.framework.name.trim().is_empty() {
         return Err(Refusal::new(Code::Request, "`name` and `framework.name` have to be there"));
     }
@@ -76,7 +80,7 @@ pub(crate) async fn delete(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let record = find(&app, &caller, &id)?;
-    let _guard = app.definitions.lock().await;
+    let _guard = app.definitions.write().await;
     app.store.remove_definition(record.id).await?;
     if let Some(content) = record.content
         && !app.store.is_content_needed(&content.sha256).await?
@@ -123,7 +127,7 @@ pub(crate) async fn put_content(
     .await
     .map_err(Refusal::internal)??;
     let package = Package { sha256: hex::encode(hash.finalize()), size };
-    let _guard = app.definitions.lock().await;
+    let _guard = app.definitions.write().await;
     file.persist(app.folder.definition(&package.sha256)).map_err(|e| disk(e.error))?;
     app.store.set_definition_content(record.id, package.clone(), Time::now()).await?;
     Ok(Json(json!({
@@ -162,4 +166,19 @@ pub(crate) async fn file_answer(path: &std::path::Path, kind: &'static str) -> A
     let stream = tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024);
     let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
     Ok((headers, HttpBody::from_stream(stream)).into_response())
+}
+
+fn blank_secrets(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if key.contains("secret") || key.contains("password") {
+                    *value = Value::from("***");
+                }
+                blank_secrets(value);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(blank_secrets),
+        _ => {}
+    }
 }

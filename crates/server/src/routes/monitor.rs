@@ -25,7 +25,7 @@ use crate::{
 /// Log bytes of one frame at most.
 const FRAME: usize = 64 * 1024;
 /// Lines that `last` may ask for.
-const MOST_LINES: usize = 1000;
+const MOST_LINES: usize = 100_000;
 /// Longest wait for a client that does not read.
 const SLOW_CLIENT: Duration = Duration::from_mins(1);
 /// Time between pings, so that a client that is gone is noticed.
@@ -55,6 +55,8 @@ pub(crate) async fn monitor(
 ) -> Answer<Response> {
     let record = runs::find(&app, &caller, &id)?;
     let upgrade = upgrade.map_err(|e| Refusal::new(Code::Request, format!("this is a WebSocket: {e}")))?;
+    // Clients have nothing to say here.
+    let upgrade = upgrade.max_message_size(4096).max_frame_size(4096);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let mut session = Session { app, record, socket, offset: 0, phase: None };
         let result = session.run(&wanted, stops).await;

@@ -54,11 +54,19 @@ pub(crate) async fn submit(
         (asked, limit) => asked.min(limit),
     };
     let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time };
+    // The definition may have been deleted while the buckets were asked.
+    let guard = app.definitions.read().await;
+    definitions::find(&app, &caller, &id)?;
     let record = app.conductor.submit(&caller.owner, spec).await?;
+    drop(guard);
     let location = HeaderValue::from_str(&format!("/v3/models/{}", record.id)).map_err(Refusal::internal)?;
     let run = render::run(&app, &record, Detail::Full);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(run)))
 }
+
+/// Longest name and longest command, in bytes.
+const MOST_NAME: usize = 1024;
+const MOST_COMMAND: usize = 128 * 1024;
 
 /// What the definition says counts where the run says nothing.
 fn fill_in(new: &mut NewRun, definition: &trainyard_api::NewDefinition) {
@@ -87,6 +95,21 @@ fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
         "model_definition.execution.compute_configuration.name",
     );
     require(!run.framework.version.is_empty(), "model_definition.framework.version");
+    for (what, text, most) in
+        [("name", &run.name, MOST_NAME), ("execution.command", &run.execution.command, MOST_COMMAND)]
+    {
+        if text.len() > most {
+            problems.push(Problem::new(
+                Code::Manifest,
+                format!("`model_definition.{what}` has more than {most} bytes"),
+            ));
+        }
+    }
+    let mut require = |present: bool, what: &str| {
+        if !present {
+            problems.push(Problem::new(Code::Manifest, format!("`{what}` is missing")));
+        }
+    };
     let references = [
         (&new.training_data_reference, "training_data_reference", "source"),
         (&new.training_results_reference, "training_results_reference", "target"),

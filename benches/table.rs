@@ -1,0 +1,45 @@
+//! The table of `docs/benchmarks.md`: measured here, now, beside the peer that is named.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench stops at the first surprise, and prints"
+)]
+
+mod control;
+mod data;
+mod rig;
+
+use rig::{Row, Table};
+
+/// Measures some rows.
+type Measure = fn() -> Vec<Row>;
+
+fn main() {
+    // cargo hands a `--bench` along.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut table = Table::default();
+    let groups: [(&str, Measure); 8] = [
+        ("start", control::start),
+        ("submit", control::submit),
+        ("noop", control::noop),
+        ("crash", control::crash),
+        ("list", control::list),
+        ("staging", data::staging),
+        ("output", data::output),
+        ("follow", data::follow),
+    ];
+    for (name, measure) in groups {
+        if wants(name) {
+            eprint(name);
+            table.add(measure());
+        }
+    }
+    println!("{table}");
+}
+
+fn eprint(name: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "measuring {name} ...");
+}
