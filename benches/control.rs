@@ -17,7 +17,7 @@ fn timed(mut command: Command) -> Duration {
     begun.elapsed()
 }
 
-pub fn start() -> Vec<Row> {
+pub(crate) fn start() -> Vec<Row> {
     let version = || {
         let mut command = Command::new(PROGRAM);
         command.arg("--version");
@@ -45,7 +45,7 @@ pub fn start() -> Vec<Row> {
     ]
 }
 
-pub fn submit() -> Vec<Row> {
+pub(crate) fn submit() -> Vec<Row> {
     const COUNT: usize = 8000;
     // One run holds the only core, so that nothing but submits happens.
     let rig = Rig::new("[local]\ncpus = 1\nmemory = '64GiB'\n");
@@ -70,7 +70,7 @@ pub fn submit() -> Vec<Row> {
     })
 }
 
-pub fn noop() -> Vec<Row> {
+pub(crate) fn noop() -> Vec<Row> {
     const COUNT: usize = 1000;
     let rig = Rig::new("[local]\ncpus = 6\nmemory = '64GiB'\n");
     let definition = rig.definition();
@@ -114,7 +114,7 @@ pub fn noop() -> Vec<Row> {
     ]
 }
 
-pub fn crash() -> Vec<Row> {
+pub(crate) fn crash() -> Vec<Row> {
     let mut rig = Rig::new("[local]\ncpus = 200\nmemory = '512GiB'\n");
     let definition = rig.definition();
     let body = rig.body(&definition, "sleep 1000", "cpu");
@@ -151,7 +151,7 @@ pub fn crash() -> Vec<Row> {
     )]
 }
 
-pub fn list() -> Vec<Row> {
+pub(crate) fn list() -> Vec<Row> {
     const COUNT: usize = 1_000_000;
     let mut rig = Rig::new("[local]\ncpus = 1\nmemory = '64GiB'\n");
     let definition = rig.definition();

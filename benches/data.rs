@@ -45,7 +45,7 @@ fn sync() {
     let _ = Command::new("sync").status();
 }
 
-pub fn staging() -> Vec<Row> {
+pub(crate) fn staging() -> Vec<Row> {
     let rig = Rig::new("");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (large, small) = (rig.bucket("large"), rig.bucket("small"));
@@ -113,7 +113,7 @@ pub fn staging() -> Vec<Row> {
 const PRINTER: &str = "import os, sys, time\nline = b'x' * 99 + b'\\n'\nblock = line * 80\nt = time.monotonic()\n\
     for _ in range(25000): os.write(1, block)\nopen(sys.argv[1], 'w').write(str(time.monotonic() - t))\n";
 
-pub fn output() -> Vec<Row> {
+pub(crate) fn output() -> Vec<Row> {
     let rig = Rig::new("[local]\ncpus = 1\nmemory = '64GiB'\n");
     let definition = rig.definition();
     let script = rig.dir.path().join("printer.py");
@@ -150,7 +150,7 @@ pub fn output() -> Vec<Row> {
     )]
 }
 
-pub fn follow() -> Vec<Row> {
+pub(crate) fn follow() -> Vec<Row> {
     let rig = Rig::new("[local]\ncpus = 1\nmemory = '64GiB'\n");
     let definition = rig.definition();
     let command =

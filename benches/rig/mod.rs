@@ -13,14 +13,14 @@ use trainyard_api::{Connection, Secret};
 use trainyard_transfer::{Bucket, Http};
 
 /// A line of the table.
-pub struct Row(pub &'static str, pub String, pub String, pub &'static str);
+pub(crate) struct Row(pub(crate) &'static str, pub(crate) String, pub(crate) String, pub(crate) &'static str);
 
 /// The table.
 #[derive(Default)]
-pub struct Table(Vec<Row>);
+pub(crate) struct Table(Vec<Row>);
 
 impl Table {
-    pub fn add(&mut self, rows: Vec<Row>) {
+    pub(crate) fn add(&mut self, rows: Vec<Row>) {
         self.0.extend(rows);
     }
 }
@@ -36,31 +36,31 @@ impl fmt::Display for Table {
 }
 
 /// The value at a share of sorted samples.
-pub fn quantile(samples: &mut [Duration], share: f64) -> Duration {
+pub(crate) fn quantile(samples: &mut [Duration], share: f64) -> Duration {
     samples.sort_unstable();
     samples[((samples.len() - 1) as f64 * share).round() as usize]
 }
 
-pub fn ms(d: Duration) -> String {
+pub(crate) fn ms(d: Duration) -> String {
     format!("{:.1} ms", d.as_secs_f64() * 1e3)
 }
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_trainyard");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_trainyard");
 
 /// A server in a folder of its own.
-pub struct Rig {
-    pub dir: TempDir,
-    pub child: Option<Child>,
-    pub url: String,
-    pub token: String,
-    pub store: Connection,
-    pub client: reqwest::Client,
+pub(crate) struct Rig {
+    pub(crate) dir: TempDir,
+    pub(crate) child: Option<Child>,
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) store: Connection,
+    pub(crate) client: reqwest::Client,
     /// The last start: from exec to `/readyz`.
-    pub ready_in: Duration,
+    pub(crate) ready_in: Duration,
 }
 
 impl Rig {
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let dir = tempfile::tempdir_in(Path::new(PROGRAM).parent().unwrap()).unwrap();
         fs::write(dir.path().join("server.toml"), config).unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -81,11 +81,11 @@ impl Rig {
         rig
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = fs::File::create(self.dir.path().join("server.log")).unwrap();
         let or_free = |url: &str| {
             if url.is_empty() {
@@ -131,7 +131,7 @@ impl Rig {
         };
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -139,19 +139,19 @@ impl Rig {
     }
 
     /// Resident memory of the server, in MiB.
-    pub fn resident(&self) -> f64 {
+    pub(crate) fn resident(&self) -> f64 {
         let pid = self.child.as_ref().unwrap().id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
     }
 
-    pub fn bucket(&self, name: &str) -> Bucket {
+    pub(crate) fn bucket(&self, name: &str) -> Bucket {
         Bucket::new(&Http::default(), &self.store, name).unwrap()
     }
 
     /// A command line against this server.
-    pub fn cli(&self, words: &[&str]) -> Command {
+    pub(crate) fn cli(&self, words: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(words).env("TRAINYARD_SERVER", &self.url).env("TRAINYARD_DATA", self.data());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -159,7 +159,7 @@ impl Rig {
     }
 
     /// Stores a definition of one small file; returns its URL.
-    pub fn definition(&self) -> String {
+    pub(crate) fn definition(&self) -> String {
         block_on(async {
             let new = json!({"name": "bench", "framework": {"name": "custom", "version": "1"}});
             let url = format!("{}/v3/ml_assets/training_definitions", self.url);
@@ -186,7 +186,7 @@ impl Rig {
     }
 
     /// The body of a submit.
-    pub fn body(&self, definition: &str, command: &str, compute: &str) -> Value {
+    pub(crate) fn body(&self, definition: &str, command: &str, compute: &str) -> Value {
         let reference = |end: &str, bucket: &str| json!({"type": "s3", "connection": self.store, end: {"bucket": bucket}});
         json!({
             "model_definition": {
@@ -198,14 +198,14 @@ impl Rig {
         })
     }
 
-    pub async fn submit(&self, body: &Value) -> String {
+    pub(crate) async fn submit(&self, body: &Value) -> String {
         let url = format!("{}/v3/models", self.url);
         let response = self.client.post(url).bearer_auth(&self.token).json(body).send().await.unwrap();
         let run: Value = response.json().await.unwrap();
         run["metadata"]["guid"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned()
     }
 
-    pub async fn status(&self, id: &str) -> Value {
+    pub(crate) async fn status(&self, id: &str) -> Value {
         let url = format!("{}/v3/models/{id}", self.url);
         let response = self.client.get(url).bearer_auth(&self.token).send().await.unwrap();
         let run: Value = response.json().await.unwrap();
@@ -213,7 +213,7 @@ impl Rig {
     }
 
     /// Asks again and again until the run has ended; returns its state.
-    pub async fn end(&self, id: &str, pause: Duration) -> String {
+    pub(crate) async fn end(&self, id: &str, pause: Duration) -> String {
         loop {
             let status = self.status(id).await;
             if status["finished_at"].is_string() {
@@ -237,11 +237,11 @@ impl Drop for Rig {
     }
 }
 
-pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// A tool of the bench's own environment.
-pub fn tool(name: &str) -> Command {
+pub(crate) fn tool(name: &str) -> Command {
     Command::new(Path::new(&std::env::var("BENCH_TOOLS").unwrap()).join(name))
 }

@@ -7,7 +7,8 @@ use crate::Error;
 /// The URL that is meant by `text`. Without a scheme it is `https`, except on this machine.
 pub fn normalize_endpoint(text: &str) -> Result<Url, Error> {
     let bad = || Error::BadEndpoint(text.to_owned());
-    let trimmed = text.trim().trim_end_matches('/');
+    let trimmed = text.trim();
+    let trimmed = if trimmed.ends_with("://") { trimmed } else { trimmed.trim_end_matches('/') };
     let url = if trimmed.contains("://") {
         Url::parse(trimmed).map_err(|_| bad())?
     } else {

@@ -49,9 +49,7 @@ def main():
         metrics=["accuracy"],
     )
     epochs = max(1, round(arguments.trainingIters / len(images)))
-    log = Path(os.environ["LOG_DIR"]) / "tb" / "train"
-    board = tf.keras.callbacks.TensorBoard(log_dir=log)
-    history = model.fit(images, labels, 64, epochs, verbose=2, validation_data=test, callbacks=[board])
+    history = model.fit(images, labels, 64, epochs, verbose=2, validation_data=test)
     rows = [dict(zip(history.history, values)) for values in zip(*history.history.values())]
     (results / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model.export(results / "saved_model", verbose=False)
