@@ -97,7 +97,11 @@ pub(crate) fn noop() -> Vec<Row> {
         .args([concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/peer_tasks.py"), "2000"])
         .output()
         .unwrap();
-    let peer: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(f64::NAN);
+    let peer: f64 = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .last()
+        .and_then(|l| l.trim().parse().ok())
+        .unwrap_or(f64::NAN);
     vec![
         Row(
             "no-op run, submit to completed and stored, p50",

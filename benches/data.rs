@@ -153,10 +153,12 @@ pub(crate) fn output() -> Vec<Row> {
 pub(crate) fn follow() -> Vec<Row> {
     let rig = Rig::new("[local]\ncpus = 1\nmemory = '64GiB'\n");
     let definition = rig.definition();
-    let command =
-        "python3 -u -c 'import time\nfor _ in range(400): print(\"T\", time.time()); time.sleep(0.01)'";
+    let script = rig.dir.path().join("clock.py");
+    let text = "import time\nfor _ in range(400): print('T', time.time(), flush=True); time.sleep(0.01)\n";
+    fs::write(&script, text).unwrap();
+    let command = format!("python3 {}", script.display());
     let mut lags = block_on(async {
-        let id = rig.submit(&rig.body(&definition, command, "cpu")).await;
+        let id = rig.submit(&rig.body(&definition, &command, "cpu")).await;
         let client =
             Client::new(&rig.url, Auth::Token(trainyard_api::Secret::new(rig.token.clone()))).unwrap();
         let mut monitor = client.monitor(&id, MonitorOptions::default()).await.unwrap();

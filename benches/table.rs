@@ -32,14 +32,18 @@ fn main() {
     ];
     for (name, measure) in groups {
         if wants(name) {
-            eprint(name);
-            table.add(measure());
+            say(&format!("measuring {name} ..."));
+            let rows = measure();
+            for Row(what, measured, beside, _) in &rows {
+                say(&format!("  {what}: {measured}  {beside}"));
+            }
+            table.add(rows);
         }
     }
     println!("{table}");
 }
 
-fn eprint(name: &str) {
+fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "measuring {name} ...");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -60,7 +60,7 @@ fn example(name: &str) -> f64 {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     for entry in fs::read_dir(root.join("digits/data")).unwrap().flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
-        if file.ends_with(".gz") {
+        if Path::new(&file).extension().is_some_and(|e| e == "gz") {
             yard.put(&file, &fs::read(entry.path()).unwrap());
         }
     }

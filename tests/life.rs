@@ -1,7 +1,5 @@
 //! The life of runs: every way in which one can end.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::harness::{PATIENCE, Yard, code_folder, programs, wait_for};
@@ -235,7 +233,7 @@ fn results_and_log_are_in_the_bucket_while_the_run_goes_on() {
         "early",
         "mkdir $RESULT_DIR/model; echo c1 > $RESULT_DIR/model/checkpoint-1; echo first line; sleep 1000",
     );
-    wait_for("an early upload", Duration::from_secs(60), || {
+    wait_for("an early upload", PATIENCE, || {
         let results = yard.results(&id);
         (results.contains_key("model/checkpoint-1") && results.contains_key("learner-1/training-log.txt"))
             .then_some(())

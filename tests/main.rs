@@ -1,6 +1,5 @@
 //! End to end, as a user would: the real binary, the real store, real programs.
 #![expect(
-    missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::print_stderr,

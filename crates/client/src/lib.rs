@@ -1,6 +1,6 @@
 //! A typed client of the REST API, as the command line uses it.
 //!
-//! Errors are [`Problem`]s: the server's own, with their codes, or what kept the request from
+//! Errors are [`trainyard_api::Problem`]s: the server's own, with their codes, or what kept the request from
 //! reaching it.
 
 mod client;

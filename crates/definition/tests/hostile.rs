@@ -1,5 +1,7 @@
 //! Zips with broken bytes: an error or a clean unpack, never a panic, never a file outside.
 
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
 use std::io::{Cursor, Write};
 
 use proptest::prelude::*;
