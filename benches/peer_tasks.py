@@ -13,7 +13,7 @@ with LocalCluster() as cluster:
     for n in (20, count):  # the first batch warms up
         job = Job()
         for _ in range(n):
-            job.program(["/bin/true"])
+            job.program(["/bin/true"], stdout=None, stderr=None)
         begun = time.monotonic()
         client.wait_for_jobs([client.submit(job)])
         elapsed = time.monotonic() - begun

@@ -25,7 +25,7 @@ use crate::{
     salvage,
     spool::Spool,
     stage_in,
-    stage_out::Output,
+    stage_out::{LOG_PATIENCE, Output, RESULTS_PATIENCE},
     stop::Stop,
 };
 
@@ -136,7 +136,7 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     append(layout, exit);
     reporter.event(RunnerEvent::Exited { exit });
     let mut output = keep_up.stop().await?;
-    if let Err(error) = output.complete(order, Some(exit), why.as_ref(), reporter).await {
+    if let Err(error) = output.complete(order, Some(exit), why.as_ref(), reporter, RESULTS_PATIENCE).await {
         why.get_or_insert(failure(Code::StageOut, error.to_string()));
     }
     Ok(why)
@@ -199,7 +199,7 @@ async fn store_early(
         write_log(&context.layout, &format!("{}\n", why.message));
     }
     let mut output = Output::new(&context.order, &context.layout, &context.http, None)?;
-    if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter).await {
+    if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter, LOG_PATIENCE).await {
         tracing::warn!(%error, "the logs could not be stored");
     }
     Ok(why)

@@ -14,7 +14,7 @@ use crate::{
     error::failure,
     reporter::Reporter,
     spool::{self, Spool},
-    stage_out::Output,
+    stage_out::{Output, RESULTS_PATIENCE},
     tree::{Tree, kill_by_environment},
 };
 
@@ -63,5 +63,5 @@ fn lost() -> Failure {
 
 async fn store(context: &Context, exit: Option<Exit>, reporter: &Reporter) -> Result<(), Error> {
     let mut output = Output::salvaged(&context.order, &context.layout, &context.http)?;
-    output.complete(&context.order, exit, Some(&lost()), reporter).await
+    output.complete(&context.order, exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
 }

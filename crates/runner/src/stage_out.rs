@@ -21,8 +21,11 @@ use crate::{
 /// by a pause ten times as long, so that uploading never takes more than a tenth of the time.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_FACTOR: u32 = 10;
-/// How long a store that is away is waited for at the end, and the pauses between tries.
-const WAIT_FOR_STORE: Duration = Duration::from_hours(24);
+/// How long a store that is away is waited for when there are results, and when there is only the
+/// log of a program that never ran, which the server has too.
+pub(crate) const RESULTS_PATIENCE: Duration = Duration::from_hours(24);
+pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(10);
+/// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// The folder of the bucket that all of its runs share.
@@ -120,12 +123,13 @@ impl Output {
         exit: Option<Exit>,
         failure: Option<&Failure>,
         reporter: &Reporter,
+        patience: Duration,
     ) -> Result<(), Error> {
         let begun = Instant::now();
         let mut pause = FIRST_WAIT;
         loop {
             match self.complete_once(order, exit, failure).await {
-                Err(Error::StageOut(error)) if error.is_transient() && begun.elapsed() < WAIT_FOR_STORE => {
+                Err(Error::StageOut(error)) if error.is_transient() && begun.elapsed() < patience => {
                     if let Told::Leave(why) = &*reporter.told().borrow() {
                         return Err(Error::Fenced(why.clone()));
                     }

@@ -134,9 +134,12 @@ async fn through(
             }
         }
     };
-    if std::fs::hard_link(&entry, target).is_err() {
+    match std::fs::hard_link(&entry, target) {
+        Ok(()) => {}
+        // What stands there may be a link to an entry: writing to it would spoil that.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(Error::file(target, e)),
         // Another file system, or too many links: a copy serves as well.
-        std::fs::copy(&entry, target).map_err(|e| Error::file(target, e))?;
+        Err(_) => std::fs::copy(&entry, target).map(|_| ()).map_err(|e| Error::file(target, e))?,
     }
     Ok(staged)
 }
