@@ -30,7 +30,8 @@ use crate::{
 
 /// Log bytes of one request.
 const BATCH: u64 = 1024 * 1024;
-/// Pause after a delivery of log: lines gather meanwhile, and a busy program is not disturbed.
+/// Pause after a delivery of log: lines gather meanwhile. It also bounds what delivering takes from
+/// a program that prints faster than anybody reads: a batch per pause, 40 MB/s, until it has ended.
 const GATHER: Duration = Duration::from_millis(25);
 /// A sign of life when there is nothing to say; the answer tells whether a cancel came.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -148,8 +149,9 @@ impl Worker {
             if *self.finish.borrow() && self.is_idle() {
                 return Ok(());
             }
+            let seen = self.shared.skipped + self.delivered();
             force = tokio::select! {
-                () = tail.grown() => {
+                () = tail.grown(seen) => {
                     // What is written next comes along; an event does not wait for it.
                     let _ = tokio::time::timeout(GATHER, self.shared.wake.notified()).await;
                     false
@@ -166,10 +168,14 @@ impl Worker {
     }
 
     /// Delivers what there is: first the log up to now, then the events, so that nobody who sees
-    /// a run end misses its last words. `force` asks even with nothing to say.
+    /// a run end misses its last words. Without events one batch is enough: the caller paces them.
+    /// `force` asks even with nothing to say.
     async fn deliver(&self, force: bool) -> Result<(), LinkError> {
         let events = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        while let Some((offset, bytes)) = self.next_bytes() {
+        let most = if events.is_empty() { self.delivered() + BATCH } else { u64::MAX };
+        // Up to here and no further: a program that prints without end keeps no event back.
+        let end = self.log_size().min(most);
+        while let Some((offset, bytes)) = self.next_bytes(end) {
             let ack = self.link.log(offset, bytes).await?;
             self.heed(ack);
         }
@@ -197,15 +203,25 @@ impl Worker {
         }
     }
 
-    fn next_bytes(&self) -> Option<(u64, Vec<u8>)> {
-        let offset = self.shared.delivered.load(Relaxed);
-        let file = File::open(&self.log).ok()?;
-        let size = file.metadata().ok()?.len().saturating_sub(self.shared.skipped);
-        if size <= offset {
+    /// Bytes of this attempt's log that the server has.
+    fn delivered(&self) -> u64 {
+        self.shared.delivered.load(Relaxed)
+    }
+
+    /// Bytes of this attempt's log that there are.
+    fn log_size(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |m| m.len()).saturating_sub(self.shared.skipped)
+    }
+
+    /// The next batch that is not delivered yet, up to `end`.
+    fn next_bytes(&self, end: u64) -> Option<(u64, Vec<u8>)> {
+        let offset = self.delivered();
+        let size = end.saturating_sub(offset).min(BATCH);
+        if size == 0 {
             return None;
         }
-        let mut bytes = vec![0; BATCH.min(size - offset) as usize];
-        let n = file.read_at(&mut bytes, self.shared.skipped + offset).ok()?;
+        let mut bytes = vec![0; size as usize];
+        let n = File::open(&self.log).ok()?.read_at(&mut bytes, self.shared.skipped + offset).ok()?;
         bytes.truncate(n);
         (n > 0).then_some((offset, bytes))
     }
