@@ -64,12 +64,9 @@ pub enum Command {
     Verb(Verb),
     /// Run the server.
     Server(ServerArguments),
-    /// Work off one attempt; engines call this.
+    /// Fork a runner for each request on stdin; the local engine calls this.
     #[command(hide = true)]
-    Runner {
-        /// The run's folder on this node.
-        folder: PathBuf,
-    },
+    ForkServer,
 }
 
 /// Options of `server`.

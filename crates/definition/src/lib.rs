@@ -1,7 +1,7 @@
 //! Definition zips: packing a folder of training code, and opening what a stranger packed.
 //!
 //! Nothing in a zip is trusted. [`check`] reads the whole of it without writing anything, and
-//! [`unpack`] writes into a fresh folder that is removed again when anything is wrong. Every way
+//! [`unpack`] writes into a folder that is removed when anything is wrong. Every way
 //! of being bad is one variant of [`Error`].
 
 mod check;

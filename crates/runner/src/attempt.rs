@@ -1,9 +1,10 @@
 //! One attempt from ticket to end.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io::Write,
-    path::Path,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -18,12 +19,12 @@ use trainyard_transfer::Http;
 use crate::{
     Error,
     error::failure,
-    layout::{Layout, remove_tree},
+    layout::Layout,
     link::Link,
     program::{self, Program},
     reporter::Reporter,
     salvage,
-    spool::Spool,
+    spool::{Past, Spool},
     stage_in,
     stage_out::{LOG_PATIENCE, Output, RESULTS_PATIENCE},
     stop::Stop,
@@ -39,13 +40,15 @@ pub(crate) struct Context {
     pub(crate) layout: Layout,
     pub(crate) http: Http,
     pub(crate) link: Link,
-    pub(crate) node: std::path::PathBuf,
+    pub(crate) node: PathBuf,
     /// What the program need not see of this node.
     pub(crate) hide: Vec<String>,
+    /// What earlier attempts of the run left on this node.
+    pub(crate) past: Past,
 }
 
-/// Works off the attempt whose ticket lies in `folder`.
-pub async fn run(folder: &Path) -> Result<(), Error> {
+/// Works off the attempt of `ticket` in `folder`.
+pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
     // A session of its own: what ends the server's terminal or session does not end this.
     let _ = nix::unistd::setsid();
     // Orphans of the program become children of this process, where they are found and ended.
@@ -59,18 +62,19 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     // From the first moment on: engines nudge with it, and by default it ends a process.
     let terminate = signal(SignalKind::terminate()).map_err(|e| Error::file(folder, e))?;
     let _lock = lock(folder).await?;
-    let ticket = take_ticket(folder)?;
     let http = Http::default();
-    let node = std::path::PathBuf::from(&ticket.node);
+    let node = PathBuf::from(&ticket.node);
     let hide = ticket.hide.clone();
     let link = Link::new(ticket, &http)?;
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
-    let context = Context { order, layout: Layout::new(folder), http, link, node, hide };
+    let layout = Layout::new(folder);
+    let past = Past::read(&layout.spool);
+    let context = Context { order, layout, http, link, node, hide, past };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
         // it: what that program did is not thrown away, and it is not started again.
-        Purpose::Train if !context.layout.program_started() => train(&context, terminate).await,
+        Purpose::Train if context.past.started.is_none() => train(&context, terminate).await,
         _ => salvage::salvage(&context).await,
     };
     if let Err(error @ Error::Fenced(_)) = &result {
@@ -78,7 +82,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         tracing::warn!(%error, "leaving");
         return result;
     }
-    if let Err(error) = remove_tree(&context.layout.job) {
+    if let Err(error) = context.layout.empty() {
         tracing::warn!(%error, "the run's files stay on the node");
     }
     result
@@ -90,10 +94,8 @@ async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
         salvage::end_what_is_left(order.run.as_str()).await;
     }
     layout.make()?;
-    layout.set_log_base(0)?;
-    let _ = fs::remove_file(&layout.output);
-    File::create(&layout.output).map_err(|e| Error::file(&layout.output, e))?;
     let spool = Spool::create(&layout.spool)?;
+    begin_log(&layout.output)?;
     let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, 0);
     let failure = match work(context, &reporter, terminate).await {
         Ok(failure) => failure,
@@ -120,8 +122,8 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
         Err(error @ Error::Fenced(_)) => return Err(error),
         Err(error) => return store_early(context, &error, reporter).await,
     };
-    let output = Output::new(order, layout, http, Some(staged.checkpoints))?;
-    layout.note_start()?;
+    let output = Output::new(order, layout, http, Some(staged.checkpoints), staged.notes)?;
+    reporter.starting().map_err(|e| Error::file(&layout.spool, e))?;
     let mut program = match program::start(order, layout, staged.environment.folder.as_deref(), &context.hide)
     {
         Ok(program) => program,
@@ -198,7 +200,7 @@ async fn store_early(
     if let Some(why) = &why {
         write_log(&context.layout, &format!("{}\n", why.message));
     }
-    let mut output = Output::new(&context.order, &context.layout, &context.http, None)?;
+    let mut output = Output::new(&context.order, &context.layout, &context.http, None, Vec::new())?;
     if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter, LOG_PATIENCE).await {
         tracing::warn!(%error, "the logs could not be stored");
     }
@@ -220,6 +222,13 @@ fn write_log(layout: &Layout, text: &str) {
     }
 }
 
+/// An empty log, open to nobody else: it may hold what the program should not have printed.
+fn begin_log(path: &Path) -> Result<(), Error> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let emptied = file.and_then(|f| if f.metadata()?.len() > 0 { f.set_len(0) } else { Ok(()) });
+    emptied.map_err(|e| Error::file(path, e))
+}
+
 /// Takes the run's lock and writes the process id into it.
 async fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("runner.lock");
@@ -239,12 +248,4 @@ async fn lock(folder: &Path) -> Result<File, Error> {
     file.set_len(0).map_err(failed)?;
     file.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
     Ok(file)
-}
-
-/// Reads the ticket and removes it: its token stays in memory only.
-fn take_ticket(folder: &Path) -> Result<Ticket, Error> {
-    let path = folder.join("ticket.json");
-    let text = fs::read(&path).map_err(|e| Error::file(&path, e))?;
-    fs::remove_file(&path).map_err(|e| Error::file(&path, e))?;
-    serde_json::from_slice(&text).map_err(|e| Error::file(&path, e.into()))
 }

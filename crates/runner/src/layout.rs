@@ -1,8 +1,9 @@
 //! The folders of a run on its node.
 
 use std::{
-    fs,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,7 @@ use crate::Error;
 /// Where everything of one run is. `job` holds what the program sees.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    /// The run's folder: ticket, lock, spool.
+    /// The run's folder: lock, log and spool of the runner.
     pub(crate) root: PathBuf,
     /// What appears as `/job` where the machine allows.
     pub(crate) job: PathBuf,
@@ -22,14 +23,12 @@ pub(crate) struct Layout {
     pub(crate) checkpoints: PathBuf,
     /// stdout and stderr of the program, in one file outside of `job`.
     pub(crate) output: PathBuf,
-    /// Reports that are not delivered yet.
+    /// Reports that are not delivered yet, and what a later runner has to know.
     pub(crate) spool: PathBuf,
 }
 
-/// Is there once a program was started in this folder.
-const STARTED: &str = "started";
-/// Holds where the newest attempt's log begins.
-const LOG_BASE: &str = "log-base";
+/// Permissions of the folders.
+const MODE: u32 = 0o755;
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
@@ -47,68 +46,167 @@ impl Layout {
         }
     }
 
-    /// Whether an attempt in this folder has started the program, or was about to.
-    pub(crate) fn program_started(&self) -> bool {
-        self.root.join(STARTED).exists()
+    /// Folders below `job`, parents first; the last is for TensorBoard users, who write there
+    /// without making it.
+    fn folders(&self) -> Vec<PathBuf> {
+        let own = [&self.data, &self.code, &self.results, &self.logs, &self.checkpoints];
+        own.into_iter().cloned().chain([self.logs.join("tb")]).collect()
     }
 
-    /// Notes, on disk, that the program is about to be started: from here on nobody starts it again.
-    pub(crate) fn note_start(&self) -> Result<(), Error> {
-        let path = self.root.join(STARTED);
-        let note = || {
-            let file = fs::File::create(&path)?;
-            file.sync_all()?;
-            fs::File::open(&self.root)?.sync_all()
-        };
-        note().map_err(|e| Error::file(&path, e))
-    }
-
-    /// When the program was started; `None` when it was not.
-    pub(crate) fn started_at(&self) -> Option<std::time::SystemTime> {
-        fs::metadata(self.root.join(STARTED)).and_then(|m| m.modified()).ok()
-    }
-
-    /// The byte of the log file at which the newest attempt's log begins.
-    pub(crate) fn log_base(&self) -> u64 {
-        fs::read_to_string(self.root.join(LOG_BASE)).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
-    }
-
-    pub(crate) fn set_log_base(&self, base: u64) -> Result<(), Error> {
-        let path = self.root.join(LOG_BASE);
-        fs::write(&path, base.to_string()).map_err(|e| Error::file(&path, e))
-    }
-
-    /// Makes the folders, empty: what an earlier attempt that never ran the program left is
-    /// thrown away.
+    /// Makes the folders, empty: what an earlier attempt that never ran the program left, or an
+    /// earlier run in whose folder this one is, is thrown away. Unpacking does that for the code.
     pub(crate) fn make(&self) -> Result<(), Error> {
-        if self.job.exists() {
-            remove_tree(&self.job).map_err(|e| Error::file(&self.job, e))?;
+        self.empty().map_err(|e| Error::file(&self.job, e))?;
+        for folder in std::iter::once(&self.job).chain(&self.folders()) {
+            match DirBuilder::new().mode(MODE).create(folder) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(|e| Error::file(folder, e))?,
+            }
         }
-        for folder in [&self.job, &self.data, &self.results, &self.logs, &self.checkpoints] {
-            fs::DirBuilder::new().mode(0o755).create(folder).map_err(|e| Error::file(folder, e))?;
+        Ok(())
+    }
+
+    /// Throws away what is in the folders. They stay, and so does a little code: to make and
+    /// remove files and folders is the most expensive thing that a short run does. Where anything
+    /// is not as it was made, all goes.
+    pub(crate) fn empty(&self) -> io::Result<()> {
+        match fs::symlink_metadata(&self.job) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+            Ok(m) if !m.is_dir() => return fs::remove_file(&self.job),
+            Ok(_) if !is_as_made(&self.job) => return remove_tree(&self.job),
+            Ok(_) => {}
         }
-        // TensorBoard users write here without making it first.
-        let tensorboard = self.logs.join("tb");
-        fs::create_dir(&tensorboard).map_err(|e| Error::file(&tensorboard, e))
+        let folders = self.folders();
+        let little_code = is_little(&self.code, &mut { LITTLE_CODE });
+        let stays = |path: &Path| little_code && path.starts_with(&self.code);
+        let keep = |path: &Path| folders.iter().any(|f| f == path) && is_as_made(path) || stays(path);
+        empty_folder(&self.job, &keep).or_else(|_| remove_tree(&self.job))
     }
 }
 
+/// Bytes of code that stay; a file counts for a few of them.
+const LITTLE_CODE: u64 = 256 * 1024;
+const PER_FILE: u64 = 4096;
+
+/// Whether what is below `folder` fits into `left` bytes.
+fn is_little(folder: &Path, left: &mut u64) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    for entry in entries {
+        let Ok(Ok(metadata)) = entry.as_ref().map(fs::DirEntry::metadata) else { return false };
+        match left.checked_sub(metadata.len().max(PER_FILE)) {
+            Some(less) => *left = less,
+            None => return false,
+        }
+        if metadata.is_dir() && entry.is_ok_and(|e| !is_little(&e.path(), left)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Removes what is below `folder` but the folders to keep.
+fn empty_folder(folder: &Path, keep: &impl Fn(&Path) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if keep(&path) {
+            if entry.file_type()?.is_dir() {
+                empty_folder(&path, keep)?;
+            }
+        } else if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is a folder of ours with the rights that it was made with, and no link to one.
+fn is_as_made(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| {
+        m.is_dir() && m.mode() & 0o7777 == MODE && m.uid() == nix::unistd::geteuid().as_raw()
+    })
+}
+
 /// Removes a folder, also where the program took its own rights away.
-pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
     }
     open_up(path);
-    fs::remove_dir_all(path)
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn open_up(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             open_up(&entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.make().unwrap();
+        (dir, layout)
+    }
+
+    /// All but the code, which unpacking takes care of.
+    fn is_pristine(layout: &Layout) {
+        assert!(is_as_made(&layout.job));
+        for folder in layout.folders() {
+            assert!(is_as_made(&folder), "{}", folder.display());
+            let inside = fs::read_dir(&folder).unwrap().flatten().map(|e| e.path());
+            let strange = inside.filter(|p| *p != layout.logs.join("tb") && !p.starts_with(&layout.code));
+            assert_eq!(strange.count(), 0, "{}", folder.display());
+        }
+        assert_eq!(fs::read_dir(&layout.job).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn what_a_run_left_is_gone_from_the_folders_of_the_next() {
+        let (_dir, layout) = made();
+        is_pristine(&layout);
+        fs::create_dir(layout.results.join("model")).unwrap();
+        fs::write(layout.results.join("model/w"), "x").unwrap();
+        fs::write(layout.logs.join("tb/events"), "x").unwrap();
+        fs::write(layout.job.join("stray"), "x").unwrap();
+        fs::write(layout.code.join("main.py"), "x").unwrap();
+        layout.make().unwrap();
+        is_pristine(&layout);
+        assert!(layout.code.join("main.py").exists(), "a little code stays");
+        fs::write(layout.code.join("large"), vec![0; 300_000]).unwrap();
+        layout.make().unwrap();
+        assert_eq!(fs::read_dir(&layout.code).unwrap().count(), 0, "much code does not");
+    }
+
+    #[test]
+    fn folders_that_a_program_changed_are_made_anew() {
+        let (dir, layout) = made();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("kept"), "x").unwrap();
+        fs::remove_dir(&layout.results).unwrap();
+        symlink(&elsewhere, &layout.results).unwrap();
+        fs::set_permissions(&layout.data, Permissions::from_mode(0o000)).unwrap();
+        fs::write(layout.checkpoints.join("x"), "x").unwrap();
+        fs::set_permissions(&layout.checkpoints, Permissions::from_mode(0o1777)).unwrap();
+        layout.make().unwrap();
+        is_pristine(&layout);
+        assert!(elsewhere.join("kept").exists(), "a link was followed");
     }
 }

@@ -33,6 +33,8 @@ const BATCH: u64 = 1024 * 1024;
 /// Pause after a delivery of log: lines gather meanwhile. It also bounds what delivering takes from
 /// a program that prints faster than anybody reads: a batch per pause, 40 MB/s, until it has ended.
 const GATHER: Duration = Duration::from_millis(25);
+/// Wait for more before events are sent: a short program starts and ends within it.
+const SETTLE: Duration = Duration::from_millis(10);
 /// A sign of life when there is nothing to say; the answer tells whether a cancel came.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -96,6 +98,11 @@ impl Reporter {
         self.shared.wake.notify_one();
     }
 
+    /// Notes on disk that the program is about to be started.
+    pub(crate) fn starting(&self) -> std::io::Result<()> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).0.note_start(Time::now())
+    }
+
     /// Asks the server at once whether there is something to do.
     pub(crate) fn ask(&self) {
         self.shared.wake.notify_one();
@@ -152,11 +159,14 @@ impl Worker {
             let seen = self.shared.skipped + self.delivered();
             force = tokio::select! {
                 () = tail.grown(seen) => {
-                    // What is written next comes along; an event does not wait for it.
-                    let _ = tokio::time::timeout(GATHER, self.shared.wake.notified()).await;
+                    // What is written and what happens next comes along.
+                    let _ = tokio::time::timeout(GATHER, self.finish.changed()).await;
                     false
                 }
-                () = self.shared.wake.notified() => true,
+                () = self.shared.wake.notified() => {
+                    let _ = tokio::time::timeout(SETTLE, self.finish.changed()).await;
+                    true
+                }
                 _ = self.finish.changed() => false,
                 () = tokio::time::sleep(HEARTBEAT) => true,
             };

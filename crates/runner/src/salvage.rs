@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trainyard_api::{
     Code, Failure,
-    runner::{Exit, Purpose, RunnerEvent},
+    runner::{Purpose, RunnerEvent},
 };
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     cgroup::Cgroup,
     error::failure,
     reporter::Reporter,
-    spool::{self, Spool},
+    spool::Spool,
     stage_out::{Output, RESULTS_PATIENCE},
     tree::{Tree, kill_by_environment},
 };
@@ -29,24 +29,21 @@ pub(crate) async fn end_what_is_left(run: &str) {
 
 /// Stores what is there.
 pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
-    let Context { order, layout, link, .. } = context;
+    let Context { order, layout, link, past, .. } = context;
     end_what_is_left(order.run.as_str()).await;
     // A salvage that the server asked for goes on with the log of the attempt before it; one
     // that took a new attempt's place begins where that one's deliveries ended.
     let base = match order.purpose {
-        Purpose::Salvage => layout.log_base(),
-        Purpose::Train => layout.log_base() + order.earlier_log,
+        Purpose::Salvage => past.log_base,
+        Purpose::Train => past.log_base + order.earlier_log,
     };
-    layout.set_log_base(base)?;
-    let exit = spool::read(&layout.spool).into_iter().find_map(|r| match r.event {
-        RunnerEvent::Exited { exit } => Some(exit),
-        _ => None,
-    });
+    let noted = Spool::open(&layout.spool)?.note_log_base(base);
+    noted.map_err(|e| Error::file(&layout.spool, e))?;
     // The log goes on where the lost runner's deliveries ended: the server knows how far that is.
     // The spool is left as it is until this is done: a runner after this one needs it.
     let spool = Spool::create(&layout.root.join(format!("spool-{}.jsonl", order.attempt)))?;
     let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, base);
-    let stored = store(context, exit, &reporter).await.err();
+    let stored = store(context, &reporter).await.err();
     let failure: Option<Failure> =
         stored.map(|e| failure(Code::StageOut, format!("what it left could not be stored: {e}")));
     // A salvage that the server asked for has its reason already; otherwise this is the reason.
@@ -61,7 +58,8 @@ fn lost() -> Failure {
     failure(Code::RunnerLost, "the runner was lost after it had started the program".to_owned())
 }
 
-async fn store(context: &Context, exit: Option<Exit>, reporter: &Reporter) -> Result<(), Error> {
-    let mut output = Output::salvaged(&context.order, &context.layout, &context.http)?;
-    output.complete(&context.order, exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
+async fn store(context: &Context, reporter: &Reporter) -> Result<(), Error> {
+    let Context { order, layout, http, past, .. } = context;
+    let mut output = Output::salvaged(order, layout, http, past.started)?;
+    output.complete(order, past.exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
 }

@@ -22,9 +22,11 @@ const CHECKPOINTS: &str = "_wml_checkpoints/";
 pub(crate) struct Staged {
     pub(crate) environment: Environment,
     pub(crate) checkpoints: Upload,
+    /// What it did, by the names of the logs that tell it.
+    pub(crate) notes: Vec<(&'static str, String)>,
 }
 
-/// Stages in. What it did is written to `load-data.log` and `load-model.log`.
+/// Stages in.
 pub(crate) async fn stage(
     order: &WorkOrder,
     layout: &Layout,
@@ -39,13 +41,8 @@ pub(crate) async fn stage(
         fetch_checkpoints(order, layout, http),
     )?;
     let (environment, lines) = environment;
-    write(&layout.logs.join("load-data.log"), &data)?;
-    write(&layout.logs.join("load-model.log"), &format!("{code}{lines}"))?;
-    Ok(Staged { environment, checkpoints })
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(|e| Error::file(path, e))
+    let notes = vec![("load-data.log", data), ("load-model.log", format!("{code}{lines}"))];
+    Ok(Staged { environment, checkpoints, notes })
 }
 
 async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http) -> Result<String, Error> {

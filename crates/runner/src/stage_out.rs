@@ -1,12 +1,12 @@
 //! Stores results and logs: now and then while the program runs, and completely after it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{
-    Failure,
+    Failure, Time,
     runner::{Exit, WorkOrder},
 };
 use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload};
@@ -28,6 +28,8 @@ pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(10);
 /// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// Times of files are a little behind the clock: they come from the kernel's last tick.
+const CLOCK_SLACK: Duration = Duration::from_millis(20);
 /// The folder of the bucket that all of its runs share.
 const CHECKPOINTS: &str = "_wml_checkpoints/";
 /// The folder of the first learner's logs.
@@ -51,6 +53,8 @@ pub(crate) struct Output {
     /// Only where the program may have changed some: what was being fetched when an attempt
     /// broke off must not go back over what other runs have stored.
     checkpoints: Option<Upload>,
+    /// Names and texts of logs that were never files.
+    notes: Vec<(&'static str, String)>,
     layout: Layout,
 }
 
@@ -60,30 +64,42 @@ impl Output {
         layout: &Layout,
         http: &Http,
         checkpoints: Option<Upload>,
+        notes: Vec<(&'static str, String)>,
     ) -> Result<Self, Error> {
         let bucket =
             Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
         let results = Upload::new(bucket, format!("{}/", order.run));
-        Ok(Self { results, checkpoints, layout: layout.clone() })
+        Ok(Self { results, checkpoints, notes, layout: layout.clone() })
     }
 
     /// For what a lost runner left: of the checkpoints, those that its program wrote.
-    pub(crate) fn salvaged(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Self, Error> {
+    pub(crate) fn salvaged(
+        order: &WorkOrder,
+        layout: &Layout,
+        http: &Http,
+        started: Option<Time>,
+    ) -> Result<Self, Error> {
         let bucket =
             Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
-        let checkpoints = match layout.started_at() {
+        let checkpoints = match started {
             None => None,
             Some(start) => {
+                let start = Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
+                let start = UNIX_EPOCH + start.saturating_sub(CLOCK_SLACK);
                 let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
                 upload.adopt_older(&layout.checkpoints, "", start).map_err(Error::StageOut)?;
                 Some(upload)
             }
         };
-        Self::new(order, layout, http, checkpoints)
+        Self::new(order, layout, http, checkpoints, Vec::new())
     }
 
     /// Stores what is new.
     async fn pass(&mut self) -> Result<(), TransferError> {
+        while let Some((name, text)) = self.notes.last() {
+            self.results.put(&format!("{LEARNER}{name}"), Bytes::from(text.clone())).await?;
+            self.notes.pop();
+        }
         let results = self.results.sync(&self.layout.results, "").await;
         let logs = self.results.sync(&self.layout.logs, LEARNER).await;
         let output = self.results.sync_file(&self.layout.output, &format!("{LEARNER}training-log.txt")).await;

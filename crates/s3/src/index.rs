@@ -182,14 +182,36 @@ pub(crate) fn scan(
     below: Option<&[u8]>,
     limit: usize,
 ) -> Result<Vec<Object>, Failure> {
-    let mut query = c.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM objects WHERE bucket = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3)
-         ORDER BY key LIMIT ?4"
-    ))?;
+    let mut query = c.prepare_cached(&scan_query(below.is_some()))?;
     let mut rows = query.query(params![bucket, from, below, limit as i64])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(object(row)?);
     }
     Ok(found)
+}
+
+/// The query of [`scan`]. The bound has to stand alone for the index to end the scan: where nothing
+/// lies below it, an `OR` would read the bucket to its end.
+fn scan_query(bounded: bool) -> String {
+    let end = if bounded { "key < ?3" } else { "?3 IS NULL" };
+    format!(
+        "SELECT {COLUMNS} FROM objects WHERE bucket = ?1 AND key >= ?2 AND {end} ORDER BY key LIMIT ?4"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_a_prefix_reads_what_has_it_and_no_more() {
+        let c = Connection::open_in_memory().unwrap();
+        c.execute_batch(MIGRATIONS[0].sql).unwrap();
+        for (bounded, expected) in [(true, "bucket=? AND key>? AND key<?"), (false, "bucket=? AND key>?")] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", scan_query(bounded));
+            let plan: String = c.query_row(&sql, params!["b", b"a", b"c", 10], |r| r.get(3)).unwrap();
+            assert!(plan.contains(expected), "{plan}");
+        }
+    }
 }

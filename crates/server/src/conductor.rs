@@ -54,7 +54,9 @@ impl Conductor {
         url: String,
         mut hide: Vec<String>,
     ) -> Self {
-        hide.push(node.join("runs").display().to_string());
+        for folder in ["runs", "spare", "definitions"] {
+            hide.push(node.join(folder).display().to_string());
+        }
         let queue = Mutex::new(queue);
         Self(Arc::new(Parts { store, logs, engine, queue, active: Mutex::default(), node, url, hide }))
     }

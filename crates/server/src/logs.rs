@@ -1,13 +1,17 @@
 //! Logs of runs: one file each, appended to at offsets that the runner names, so that what is
 //! sent twice is kept once. Followers are woken by every append and every change of state.
+//!
+//! `RUN.log` is the log. A run of more than a moment has `RUN.index` beside it, which says when
+//! which byte arrived, and one of more than an attempt `RUN.bases`, which says where each begins.
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::Write,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::UNIX_EPOCH,
 };
 
 use tokio::sync::watch;
@@ -18,6 +22,8 @@ use trainyard_api::{RunId, Time};
 const MOST_SCANNED: u64 = 8 << 20;
 /// Bytes of one entry of the time index: offset and milliseconds, little endian.
 const ENTRY: usize = 16;
+/// Milliseconds that an entry stands for: what arrives within them gets no entry of its own.
+const MOMENT: i64 = 1000;
 
 /// All logs of one data folder. Clones share them.
 #[derive(Clone)]
@@ -28,17 +34,31 @@ pub(crate) struct Logs {
 
 /// The log of one run.
 pub(crate) struct RunLog {
-    folder: PathBuf,
+    files: Files,
     writer: Mutex<Writer>,
     /// Counts changes: appended bytes, changed states.
     pulse: watch::Sender<u64>,
 }
 
+struct Files {
+    log: PathBuf,
+    index: PathBuf,
+    bases: PathBuf,
+}
+
+/// An entry of the time index.
+#[derive(Clone, Copy)]
+struct Mark {
+    offset: u64,
+    at: i64,
+}
+
 #[derive(Default)]
 struct Writer {
     file: Option<File>,
-    index: Option<File>,
     size: u64,
+    /// The newest entry of the time index, and whether it is on disk: the first waits for a second.
+    mark: Option<(Mark, bool)>,
     /// Where the log of each attempt begins.
     bases: Vec<(u32, u64)>,
 }
@@ -52,7 +72,7 @@ impl Logs {
     pub(crate) fn of(&self, run: &RunId) -> Arc<RunLog> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let log =
-            open.entry(run.clone()).or_insert_with(|| Arc::new(RunLog::new(self.root.join(run.as_str()))));
+            open.entry(run.clone()).or_insert_with(|| Arc::new(RunLog::new(Files::of(&self.root, run))));
         Arc::clone(log)
     }
 
@@ -67,24 +87,47 @@ impl Logs {
     /// Removes the log of a run.
     pub(crate) fn remove(&self, run: &RunId) {
         self.close(run);
-        let folder = self.root.join(run.as_str());
-        if let Err(error) = fs::remove_dir_all(&folder)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, %run, "the log cannot be removed");
+        let Files { log, index, bases } = Files::of(&self.root, run);
+        for path in [&log, &index, &bases] {
+            if let Err(error) = fs::remove_file(path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, %run, "the log cannot be removed");
+            }
         }
+        // There only where an earlier release made it.
+        let _ = fs::remove_dir(self.root.join(run.as_str()));
+    }
+}
+
+impl Files {
+    /// Side by side in one folder; releases before this one had a folder for each run.
+    fn of(root: &Path, run: &RunId) -> Self {
+        let folder = root.join(run.as_str());
+        let file = |name: &str| folder.join(name);
+        if folder.is_dir() {
+            return Self { log: file("log"), index: file("index"), bases: file("bases") };
+        }
+        let beside = |name: &str| folder.with_extension(name);
+        Self { log: beside("log"), index: beside("index"), bases: beside("bases") }
     }
 }
 
 impl RunLog {
-    fn new(folder: PathBuf) -> Self {
-        let size = fs::metadata(folder.join("log")).map_or(0, |m| m.len());
-        let bases = fs::read_to_string(folder.join("bases")).unwrap_or_default();
+    fn new(files: Files) -> Self {
+        let metadata = fs::metadata(&files.log).ok();
+        let size = metadata.as_ref().map_or(0, Metadata::len);
+        let bases = fs::read_to_string(&files.bases).unwrap_or_default();
         let base =
             |line: &str| line.split_once(' ').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         let bases = bases.lines().filter_map(base).collect();
-        let writer = Writer { size, bases, ..Writer::default() };
-        Self { folder, writer: Mutex::new(writer), pulse: watch::channel(0).0 }
+        let mark = match marks(&files.index).pop() {
+            Some(last) => Some((last, true)),
+            None if size > 0 => Some((Mark { offset: 0, at: metadata.map_or(0, modified) }, false)),
+            None => None,
+        };
+        let writer = Writer { file: None, size, mark, bases };
+        Self { files, writer: Mutex::new(writer), pulse: watch::channel(0).0 }
     }
 
     /// Notes where the log of an attempt begins: behind what is there, or for one that goes on
@@ -96,8 +139,7 @@ impl RunLog {
         }
         let base = if goes_on { writer.bases.last().map_or(0, |(_, b)| *b) } else { writer.size };
         if attempt > 1 || base > 0 {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = OpenOptions::new().create(true).append(true).open(self.folder.join("bases"))?;
+            let mut file = appending(&self.files.bases)?;
             if writer.bases.is_empty() && attempt > 1 && goes_on {
                 file.write_all(b"1 0\n")?;
             }
@@ -126,17 +168,9 @@ impl RunLog {
         }
         let fresh = &bytes[(writer.size - at) as usize..];
         if writer.file.is_none() {
-            fs::create_dir_all(&self.folder)?;
-            writer.file = Some(OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?);
-            writer.index =
-                Some(OpenOptions::new().create(true).append(true).open(self.folder.join("index"))?);
+            writer.file = Some(appending(&self.files.log)?);
         }
-        let mut entry = [0; ENTRY];
-        entry[..8].copy_from_slice(&writer.size.to_le_bytes());
-        entry[8..].copy_from_slice(&Time::now().0.to_le_bytes());
-        if let Some(index) = &mut writer.index {
-            index.write_all(&entry)?;
-        }
+        self.mark(&mut writer, Time::now().0)?;
         if let Some(file) = &mut writer.file
             && let Err(error) = file.write_all(fresh)
         {
@@ -151,6 +185,22 @@ impl RunLog {
         Ok(size - base)
     }
 
+    /// Notes that what is appended next arrives at `now`.
+    fn mark(&self, writer: &mut Writer, now: i64) -> std::io::Result<()> {
+        let mark = Mark { offset: writer.size, at: now };
+        match writer.mark {
+            None => writer.mark = Some((mark, false)),
+            Some((last, _)) if now < last.at + MOMENT => {}
+            Some((last, on_disk)) => {
+                let due = if on_disk { vec![mark] } else { vec![last, mark] };
+                let bytes: Vec<u8> = due.into_iter().flat_map(Mark::to_bytes).collect();
+                appending(&self.files.index)?.write_all(&bytes)?;
+                writer.mark = Some((mark, true));
+            }
+        }
+        Ok(())
+    }
+
     /// Wakes followers.
     pub(crate) fn wake(&self) {
         self.pulse.send_modify(|n| *n += 1);
@@ -163,14 +213,14 @@ impl RunLog {
 
     /// Up to `most` bytes from `offset`.
     pub(crate) fn read(&self, offset: u64, most: usize) -> Vec<u8> {
-        read_at(&self.folder.join("log"), offset, most)
+        read_at(&self.files.log, offset, most)
     }
 
     /// Where the last `lines` lines begin.
     pub(crate) fn last_lines(&self, lines: usize) -> u64 {
         const STEP: u64 = 64 * 1024;
-        let path = self.folder.join("log");
-        let size = fs::metadata(&path).map_or(0, |m| m.len());
+        let path = &self.files.log;
+        let size = fs::metadata(path).map_or(0, |m| m.len());
         if lines == 0 {
             return size;
         }
@@ -178,7 +228,7 @@ impl RunLog {
         let stop = size.saturating_sub(MOST_SCANNED);
         while start > stop {
             let from = start.saturating_sub(STEP);
-            let chunk = read_at(&path, from, (start - from) as usize);
+            let chunk = read_at(path, from, (start - from) as usize);
             for (at, _) in chunk.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
                 let position = from + at as u64;
                 // The line end at the very end closes the last line.
@@ -195,22 +245,46 @@ impl RunLog {
         start
     }
 
-    /// Where the log stood at `time`: the first byte that arrived at it or later.
+    /// Where the log stood at `time`: before the first byte that arrived at it or later, and
+    /// before few that came earlier.
     pub(crate) fn since(&self, time: Time) -> u64 {
-        let index = fs::read(self.folder.join("index")).unwrap_or_default();
-        let entries: Vec<(u64, i64)> = index
-            .chunks_exact(ENTRY)
-            .map(|e| {
-                let number =
-                    |r: std::ops::Range<usize>| u64::from_le_bytes(e[r].try_into().unwrap_or_default());
-                (number(0..8), number(8..16) as i64)
-            })
-            .collect();
-        let at = entries.partition_point(|(_, t)| *t < time.0);
-        entries
-            .get(at)
-            .map_or_else(|| fs::metadata(self.folder.join("log")).map_or(0, |m| m.len()), |(o, _)| *o)
+        let mut marks = marks(&self.files.index);
+        let Ok(metadata) = fs::metadata(&self.files.log) else { return 0 };
+        let size = metadata.len();
+        if marks.is_empty() {
+            marks.push(Mark { offset: 0, at: modified(metadata) });
+        }
+        let at = marks.partition_point(|m| m.at + MOMENT <= time.0);
+        marks.get(at).map_or(size, |m| m.offset)
     }
+}
+
+impl Mark {
+    fn to_bytes(self) -> [u8; ENTRY] {
+        let mut bytes = [0; ENTRY];
+        bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.at.to_le_bytes());
+        bytes
+    }
+}
+
+/// The entries of a time index, oldest first.
+fn marks(index: &Path) -> Vec<Mark> {
+    let bytes = fs::read(index).unwrap_or_default();
+    let number = |e: &[u8]| u64::from_le_bytes(e.try_into().unwrap_or_default());
+    let entries = bytes.chunks_exact(ENTRY);
+    entries.map(|e| Mark { offset: number(&e[..8]), at: number(&e[8..]) as i64 }).collect()
+}
+
+/// When a file was last written to, in milliseconds since 1970.
+#[expect(clippy::needless_pass_by_value, reason = "for use in `map_or`")]
+fn modified(metadata: Metadata) -> i64 {
+    let since = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |d| d.as_millis() as i64)
+}
+
+fn appending(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn base(writer: &Writer, attempt: u32) -> u64 {
@@ -273,5 +347,39 @@ mod tests {
         assert_eq!(log.last_lines(2), 2);
         assert_eq!(log.last_lines(9), 0);
         assert_eq!(log.last_lines(0), 9);
+    }
+
+    #[test]
+    fn since_a_time_begins_with_what_arrived_then() {
+        let (dir, logs, run) = log();
+        let log = logs.of(&run);
+        let mut append = |text: &str, at: i64| {
+            let mut writer = log.writer.lock().unwrap();
+            log.mark(&mut writer, at).unwrap();
+            appending(&log.files.log).unwrap().write_all(text.as_bytes()).unwrap();
+            writer.size += text.len() as u64;
+        };
+        append("one\n", 10_000);
+        append("two\n", 10_500);
+        assert!(!dir.path().join(run.as_str()).with_extension("index").exists(), "a moment needs no index");
+        append("three\n", 12_000);
+        append("four\n", 20_000);
+        for (time, expected) in [(0, 0), (10_400, 0), (11_500, 8), (12_500, 8), (15_000, 14), (30_000, 19)] {
+            assert_eq!(log.since(Time(time)), expected, "{time}");
+        }
+    }
+
+    #[test]
+    fn a_log_of_an_earlier_release_is_read_on_and_removed() {
+        let (dir, logs, run) = log();
+        let folder = dir.path().join(run.as_str());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("log"), "old\n").unwrap();
+        let log = logs.of(&run);
+        log.begin(1, false).unwrap();
+        assert_eq!(log.append(1, 0, b"old\nnew\n").unwrap(), 8);
+        assert_eq!(log.read(0, 100), b"old\nnew\n");
+        logs.remove(&run);
+        assert!(!folder.exists());
     }
 }

@@ -1,5 +1,6 @@
 //! The one binary: it parses the command line, and wires the rest.
 
+mod fork_server;
 mod runner;
 mod server;
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match arguments.command {
         Command::Server(options) => server::run(&options),
-        Command::Runner { folder } => runner::run(&folder),
+        Command::ForkServer => fork_server::run(),
         Command::Verb(_) => run(arguments),
     }
 }

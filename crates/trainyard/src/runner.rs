@@ -1,14 +1,15 @@
-//! `trainyard runner`: one attempt, its own log on stderr, which the engine keeps.
+//! A runner's process: one attempt, its own log on stderr, which lies in the run's folder.
 
-use std::{path::Path, process::ExitCode};
+use std::path::Path;
 
+use trainyard_api::runner::Ticket;
 use trainyard_runner::Error;
 
 /// Threads that move data; the rest of a runner waits.
 const THREADS: usize = 2;
 
-/// Works off the attempt of `folder`.
-pub(crate) fn run(folder: &Path) -> ExitCode {
+/// Works off the attempt of `ticket` in `folder`; returns the exit code of the process.
+pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -16,21 +17,21 @@ pub(crate) fn run(folder: &Path) -> ExitCode {
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(trainyard_runner::run(folder)),
+        Ok(runtime) => runtime.block_on(trainyard_runner::run(folder, ticket)),
         Err(error) => {
             tracing::error!(%error, "the runtime cannot start");
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(Error::Fenced(why)) => {
             tracing::warn!(why, "left");
-            ExitCode::SUCCESS
+            0
         }
         Err(error) => {
             tracing::error!(%error, "failed");
-            ExitCode::FAILURE
+            1
         }
     }
 }

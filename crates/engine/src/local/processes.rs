@@ -2,11 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,20 +12,19 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{process::Command, sync::Notify};
+use tokio::sync::Notify;
 use trainyard_api::RunId;
 
+use super::{
+    folders::Folders,
+    fork_server::{Child, Children, ForkRequest, ForkServer},
+};
 use crate::{AttemptRef, Condition, Engine, Placement, SubmitError};
 
 /// How long a runner that this server did not start itself may take until it holds its lock.
 const START_UP: Duration = Duration::from_secs(3);
 /// Lines of a lost runner's own log that are quoted.
 const QUOTED: usize = 5;
-
-/// Where the files of a run are on its node.
-pub fn run_folder(node: &Path, run: &RunId) -> PathBuf {
-    node.join("runs").join(run.as_str())
-}
 
 /// Whether a runner holds the lock of this folder.
 pub fn lock_is_held(folder: &Path) -> bool {
@@ -39,39 +35,25 @@ pub fn lock_is_held(folder: &Path) -> bool {
 
 /// Places runners on this machine.
 pub struct LocalEngine {
-    program: PathBuf,
-    node: PathBuf,
-    children: Arc<Mutex<HashMap<AttemptRef, Child>>>,
+    folders: Arc<Folders>,
+    fork_server: ForkServer,
+    children: Children,
     /// When an attempt was first seen without a runner.
     unseen: Mutex<HashMap<AttemptRef, Instant>>,
     ended: Arc<Notify>,
 }
 
-enum Child {
-    Runs,
-    Ended(String),
-}
-
 impl LocalEngine {
-    /// Starts `program runner FOLDER` for each attempt, in folders below `node`.
+    /// With the fork server `program fork-server`, in folders below `node`.
     pub fn new(program: PathBuf, node: PathBuf) -> Self {
-        Self { program, node, children: Arc::default(), unseen: Mutex::default(), ended: Arc::default() }
+        let (children, ended) = (Children::default(), Arc::default());
+        let fork_server = ForkServer::new(program, &node, Arc::clone(&children), Arc::clone(&ended));
+        Self { folders: Arc::new(Folders::new(node)), fork_server, children, unseen: Mutex::default(), ended }
     }
 
     /// Woken whenever a runner that this engine started has ended.
     pub fn ended(&self) -> Arc<Notify> {
         Arc::clone(&self.ended)
-    }
-
-    fn prepare(&self, placement: &Placement) -> std::io::Result<(PathBuf, File)> {
-        let folder = run_folder(&self.node, &placement.ticket.run);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let ticket = folder.join("ticket.json");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&ticket)?;
-        file.write_all(&serde_json::to_vec(&placement.ticket)?)?;
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join("runner.log"))?;
-        Ok((folder, log))
     }
 }
 
@@ -79,24 +61,16 @@ impl LocalEngine {
 impl Engine for LocalEngine {
     async fn submit(&self, placement: &Placement) -> Result<(), SubmitError> {
         let failed = |what: &str, e: std::io::Error| SubmitError(format!("{what}: {e}"));
-        let (folder, log) =
-            self.prepare(placement).map_err(|e| failed("the run's folder cannot be made", e))?;
-        let errors = log.try_clone().map_err(|e| failed("the runner's log cannot be used", e))?;
-        let attempt = AttemptRef { run: placement.ticket.run.clone(), attempt: placement.ticket.attempt };
-        let mut command = Command::new(&self.program);
-        command.arg("runner").arg(&folder).stdin(Stdio::null()).stdout(log).stderr(errors);
-        let mut child = command.spawn().map_err(|e| failed("the runner cannot be started", e))?;
+        let ticket = placement.ticket.clone();
+        let attempt = AttemptRef { run: ticket.run.clone(), attempt: ticket.attempt };
+        let folder =
+            self.folders.make(&ticket.run).map_err(|e| failed("the run's folder cannot be made", e))?;
         self.children.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone(), Child::Runs);
-        let (children, ended) = (Arc::clone(&self.children), Arc::clone(&self.ended));
-        tokio::spawn(async move {
-            let how = match child.wait().await {
-                Ok(status) => format!("its process ended ({status})"),
-                Err(e) => format!("its process cannot be watched: {e}"),
-            };
-            children.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt, Child::Ended(how));
-            ended.notify_one();
-        });
-        Ok(())
+        let asked = self.fork_server.ask(&ForkRequest { folder, ticket }).await;
+        asked.map_err(|e| {
+            self.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt);
+            failed("the runner cannot be started", e)
+        })
     }
 
     async fn poll(&self, attempts: &[AttemptRef]) -> Vec<Condition> {
@@ -105,7 +79,7 @@ impl Engine for LocalEngine {
         unseen.retain(|a, _| attempts.contains(a));
         let mut conditions = Vec::with_capacity(attempts.len());
         for attempt in attempts {
-            let folder = run_folder(&self.node, &attempt.run);
+            let folder = self.folders.of(&attempt.run);
             conditions.push(match children.get(attempt) {
                 Some(Child::Runs) => Condition::Alive,
                 Some(Child::Ended(how)) => Condition::Gone(format!("{how}{}", last_words(&folder))),
@@ -127,7 +101,7 @@ impl Engine for LocalEngine {
     }
 
     async fn nudge(&self, attempt: &AttemptRef) {
-        let folder = run_folder(&self.node, &attempt.run);
+        let folder = self.folders.of(&attempt.run);
         // The lock proves that the process id in it is the runner's, and not somebody else's by now.
         if !lock_is_held(&folder) {
             return;
@@ -142,11 +116,9 @@ impl Engine for LocalEngine {
 
     async fn clean(&self, run: &RunId) {
         self.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|a, _| a.run != *run);
-        let folder = run_folder(&self.node, run);
-        let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(&folder)).await;
-        if let Ok(Err(error)) = removed
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+        let (folders, of) = (Arc::clone(&self.folders), run.clone());
+        let taken = tokio::task::spawn_blocking(move || folders.take_back(&of)).await;
+        if let Ok(Err(error)) = taken {
             tracing::warn!(%error, %run, "cannot remove the run's folder on the node");
         }
     }

@@ -1,0 +1,128 @@
+//! The way to the fork server: a process that is ready to become a runner, and forks for each.
+//!
+//! A runner is a process of its own, but it need not be loaded and linked each time: that takes
+//! longer than many a run. The fork server is this program too, started with the first run; it
+//! reads requests from a socket and answers when a runner has ended, a line of JSON each. It ends
+//! with its server; the runners go on.
+
+use std::{
+    collections::HashMap,
+    fs::OpenOptions,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::Command,
+    sync::Notify,
+};
+use trainyard_api::{RunId, runner::Ticket};
+
+use crate::AttemptRef;
+
+/// What the fork server is asked: a runner.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForkRequest {
+    /// The run's folder, which is there.
+    pub folder: PathBuf,
+    /// What the runner is told.
+    pub ticket: Ticket,
+}
+
+/// What the fork server answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunnerEnded {
+    /// The run.
+    pub run: RunId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// In words, how its runner ended, or why it never began.
+    pub how: String,
+}
+
+/// What is known of runners that this server asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Child {
+    Runs,
+    Ended(String),
+}
+
+pub(crate) type Children = Arc<Mutex<HashMap<AttemptRef, Child>>>;
+
+/// Asks for runners; starts the fork server when there is none.
+pub(crate) struct ForkServer {
+    program: PathBuf,
+    log: PathBuf,
+    children: Children,
+    ended: Arc<Notify>,
+    socket: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
+}
+
+impl ForkServer {
+    pub(crate) fn new(program: PathBuf, node: &Path, children: Children, ended: Arc<Notify>) -> Self {
+        let log = node.join("fork-server.log");
+        Self { program, log, children, ended, socket: tokio::sync::Mutex::default() }
+    }
+
+    /// Has a runner started.
+    pub(crate) async fn ask(&self, request: &ForkRequest) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let mut socket = self.socket.lock().await;
+        if let Some(open) = &mut *socket
+            && open.write_all(&line).await.is_ok()
+        {
+            return Ok(());
+        }
+        // The first request, or somebody ended the fork server.
+        let mut open = self.start()?;
+        open.write_all(&line).await?;
+        *socket = Some(open);
+        Ok(())
+    }
+
+    fn start(&self) -> std::io::Result<OwnedWriteHalf> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = theirs.into_std()?;
+        theirs.set_nonblocking(false)?;
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.log)?;
+        let mut command = Command::new(&self.program);
+        command.arg("fork-server").stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
+        let mut process = command.spawn()?;
+        let (answers, requests) = ours.into_split();
+        let (children, ended) = (Arc::clone(&self.children), Arc::clone(&self.ended));
+        tokio::spawn(async move {
+            listen(answers, &children, &ended).await;
+            let _ = process.wait().await;
+        });
+        Ok(requests)
+    }
+}
+
+/// Notes which runners have ended, until the fork server itself has.
+async fn listen(answers: OwnedReadHalf, children: &Children, ended: &Notify) {
+    let mut lines = BufReader::new(answers).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(RunnerEnded { run, attempt, how }) = serde_json::from_str(&line) else {
+            tracing::error!(line, "the fork server said something strange");
+            continue;
+        };
+        let attempt = AttemptRef { run, attempt };
+        let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(child) = children.get_mut(&attempt) {
+            *child = Child::Ended(how);
+        }
+        ended.notify_one();
+    }
+    tracing::warn!("the fork server is gone; the next run starts another");
+    // Nobody tells of its runners any more: their locks do.
+    children.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, c| *c != Child::Runs);
+}
