@@ -72,7 +72,7 @@ pub(crate) fn submit() -> Vec<Row> {
 
 pub(crate) fn noop() -> Vec<Row> {
     const COUNT: usize = 1000;
-    let rig = Rig::new("[local]\ncpus = 6\nmemory = '64GiB'\n");
+    let rig = Rig::new("[local]\ncpus = 12\nmemory = '64GiB'\n");
     let definition = rig.definition();
     let body = rig.body(&definition, "true", "cpu");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
