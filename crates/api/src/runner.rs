@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Connection, Failure, RunId, Secret, Time};
 
-/// Where a runner finds its server, and who it is. Written by the engine into a file that only
-/// the runner's user can read; the runner deletes it once it has its work order.
+/// Where a runner finds its server, and who it is. It reaches the runner by a way that only its
+/// user can read, and stays in its memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     /// Base URL of the server, as the node reaches it.
     pub server: String,
+    /// A file on the node in which a server that starts anew says where it is then: JSON with a
+    /// `runner_url`. Looked at while the server does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_file: Option<String>,
     /// The run.
     pub run: RunId,
     /// The attempt, from 1.

@@ -1,12 +1,14 @@
 //! Runs as people name them: a whole id, the beginning of one, a name, or `last`.
 
-use trainyard_api::{Code, Problem, Run, RunId};
+use std::collections::HashSet;
+
+use trainyard_api::{Code, Problem, RunId};
 use trainyard_client::Client;
 
 use crate::Error;
 
-/// Runs looked through for a beginning or a name.
-const LOOKED_THROUGH: u32 = 1000;
+/// What every id begins with, and nobody types.
+const PREFIX: &str = "training-";
 /// Candidates that are named when several match.
 const NAMED: usize = 5;
 /// Nouns that may stand before a run.
@@ -35,29 +37,25 @@ pub(crate) async fn find(client: &Client, text: &str) -> Result<String, Error> {
         let none = || Problem::new(Code::NotFound, "there are no training runs yet");
         return Ok(newest.ok_or_else(none)?.metadata.guid.to_string());
     }
-    let runs = client.runs(LOOKED_THROUGH, None).await?.resources;
-    let id = |r: &Run| r.metadata.guid.to_string();
-    let by_name: Vec<&Run> = runs.iter().filter(|r| r.entity.model_definition.name == text).collect();
-    let prefix = |r: &&Run| {
-        let id = id(r);
-        !text.is_empty()
-            && (id.starts_with(text) && text.len() > "training-".len()
-                || id["training-".len()..].starts_with(text))
-    };
-    let by_prefix: Vec<&Run> = runs.iter().filter(prefix).collect();
+    // One more than are named tells that there are more.
+    let most = NAMED as u32 + 1;
+    let beginnings = [text.to_owned(), format!("{PREFIX}{text}")];
+    let beginnings = beginnings.iter().filter(|b| b.starts_with(PREFIX) && b.len() > PREFIX.len());
+    let mut found = client.runs_by_name(text, most).await?;
+    for beginning in beginnings {
+        found.extend(client.runs_by_id(beginning, most).await?);
+    }
     // A name that is also the beginning of an id means neither before it is said which.
-    let found: Vec<&Run> = runs
-        .iter()
-        .filter(|r| by_prefix.iter().chain(&by_name).any(|f| f.metadata.guid == r.metadata.guid))
-        .collect();
+    let mut found: Vec<String> = found.into_iter().map(|r| r.metadata.guid.to_string()).collect();
+    let mut seen = HashSet::new();
+    found.retain(|id| seen.insert(id.clone()));
     match found.as_slice() {
         [] => Err(missing().into()),
-        [one] => Ok(id(one)),
+        [one] => Ok(one.clone()),
         several => {
-            let named: Vec<String> = several.iter().take(NAMED).map(|r| id(r)).collect();
-            let more = several.len().saturating_sub(NAMED);
-            let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let message = format!("`{text}` may be any of {}{tail}", named.join(", "));
+            let named = several[..several.len().min(NAMED)].join(", ");
+            let tail = if several.len() > NAMED { " and more" } else { "" };
+            let message = format!("`{text}` may be any of {named}{tail}");
             Err(Problem::new(Code::Ambiguous, message).hint("type more of the id").into())
         }
     }

@@ -155,6 +155,23 @@ impl Client {
         }
     }
 
+    /// Runs whose id begins like this, newest first.
+    pub async fn runs_by_id(&self, beginning: &str, limit: u32) -> Result<Vec<Run>, Failed> {
+        self.sought("id", beginning, limit).await
+    }
+
+    /// Runs of this name, newest first.
+    pub async fn runs_by_name(&self, name: &str, limit: u32) -> Result<Vec<Run>, Failed> {
+        self.sought("name", name, limit).await
+    }
+
+    async fn sought(&self, key: &str, value: &str, limit: u32) -> Result<Vec<Run>, Failed> {
+        let request = self.request(Method::GET, "/v3/models");
+        let limit = limit.to_string();
+        let page: Page<Run> = self.json(request.query(&[("limit", limit.as_str()), (key, value)])).await?;
+        Ok(page.resources)
+    }
+
     /// Asks for a cancel.
     pub async fn cancel(&self, id: &str) -> Result<(), Failed> {
         let operation =

@@ -21,13 +21,14 @@ use crate::{
     error::failure,
     layout::Layout,
     link::Link,
-    program::{self, Program},
+    program,
     reporter::Reporter,
     salvage,
     spool::{Past, Spool},
     stage_in,
     stage_out::{LOG_PATIENCE, Output, RESULTS_PATIENCE},
     stop::Stop,
+    supervise::supervise,
 };
 
 /// How long an earlier runner of the run may take to let go of its lock.
@@ -144,52 +145,6 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     Ok(why)
 }
 
-/// Waits for the program's end, and brings it about when there is a reason to.
-async fn supervise(
-    order: &WorkOrder,
-    program: &mut Program,
-    stop: &mut Stop,
-    reporter: &Reporter,
-) -> Result<(Exit, Option<Failure>), Error> {
-    let begun = Instant::now();
-    let limit = async {
-        if order.max_run_time == 0 {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(Duration::from_secs(order.max_run_time)).await;
-    };
-    let why = tokio::select! {
-        exit = program.wait() => return Ok((exit?, None)),
-        reason = stop.reason(reporter) => match reason {
-            Error::Canceled => None,
-            fenced @ Error::Fenced(_) => {
-                // Another attempt may be starting: this one's program has to be gone at once.
-                program.tree.end(Duration::ZERO).await;
-                return Err(fenced);
-            }
-            other => other.failure(),
-        },
-        () = limit => Some(failure(
-            Code::TimeLimit,
-            format!("the program ran for {} s, which is as long as it may", begun.elapsed().as_secs()),
-        )),
-    };
-    let exit = end_gently(order, program).await?;
-    Ok((exit, why))
-}
-
-/// TERM to everything that the program started, a time of grace, KILL.
-async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Error> {
-    program.tree.signal(nix::sys::signal::Signal::SIGTERM);
-    let grace = Duration::from_secs(order.grace);
-    if let Ok(exit) = tokio::time::timeout(grace, program.wait()).await {
-        exit
-    } else {
-        program.tree.signal(nix::sys::signal::Signal::SIGKILL);
-        program.wait().await
-    }
-}
-
 /// Stores the logs of an attempt whose program never ran.
 async fn store_early(
     context: &Context,
@@ -198,7 +153,7 @@ async fn store_early(
 ) -> Result<Option<Failure>, Error> {
     let why = error.failure();
     if let Some(why) = &why {
-        write_log(&context.layout, &format!("{}\n", why.message));
+        context.layout.say(&format!("{}\n", why.message));
     }
     let mut output = Output::new(&context.order, &context.layout, &context.http, None, Vec::new())?;
     if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter, LOG_PATIENCE).await {
@@ -212,14 +167,7 @@ fn append(layout: &Layout, exit: Exit) {
         Exit::Code(code) => format!("Training process finished. Exit code: {code}\n"),
         Exit::Signal(signal) => format!("Training process ended by signal {signal}.\n"),
     };
-    write_log(layout, &text);
-}
-
-fn write_log(layout: &Layout, text: &str) {
-    let file = OpenOptions::new().append(true).create(true).open(&layout.output);
-    if let Err(error) = file.and_then(|mut f| f.write_all(text.as_bytes())) {
-        tracing::warn!(%error, "the run's log cannot be written");
-    }
+    layout.say(&text);
 }
 
 /// An empty log, open to nobody else: it may hold what the program should not have printed.

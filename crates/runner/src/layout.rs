@@ -1,8 +1,8 @@
 //! The folders of a run on its node.
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
-    io,
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -66,6 +66,14 @@ impl Layout {
         Ok(())
     }
 
+    /// Writes a line of the runner's own into the run's log.
+    pub(crate) fn say(&self, text: &str) {
+        let file = OpenOptions::new().append(true).create(true).open(&self.output);
+        if let Err(error) = file.and_then(|mut f| f.write_all(text.as_bytes())) {
+            tracing::warn!(%error, "the run's log cannot be written");
+        }
+    }
+
     /// Throws away what is in the folders. They stay, and so does a little code: to make and
     /// remove files and folders is the most expensive thing that a short run does. Where anything
     /// is not as it was made, all goes.
@@ -105,8 +113,8 @@ fn is_little(folder: &Path, left: &mut u64) -> bool {
     true
 }
 
-/// Removes what is below `folder` but the folders to keep.
-fn empty_folder(folder: &Path, keep: &impl Fn(&Path) -> bool) -> io::Result<()> {
+/// Removes what is below `folder` but what is to be kept.
+pub(crate) fn empty_folder(folder: &Path, keep: &impl Fn(&Path) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();

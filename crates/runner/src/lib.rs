@@ -18,6 +18,7 @@ mod spool;
 mod stage_in;
 mod stage_out;
 mod stop;
+mod supervise;
 mod tail;
 mod tree;
 

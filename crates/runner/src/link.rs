@@ -1,10 +1,13 @@
-//! The line to the server: claim, report, log, definition. Patient with a server that is away.
+//! The line to the server: claim, report, log, definition. Patient with a server that is away, and
+//! finds it again where it comes back under another address.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
-use reqwest::{Client, Response, StatusCode};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainyard_api::{
     ErrorBody,
     runner::{Ack, Reported, Ticket, WorkOrder},
@@ -26,8 +29,15 @@ const GIVE_UP: Duration = Duration::from_hours(336);
 #[derive(Clone)]
 pub(crate) struct Link {
     client: Client,
-    base: String,
-    ticket: Ticket,
+    /// Where the server was last heard of.
+    server: Arc<RwLock<String>>,
+    ticket: Arc<Ticket>,
+}
+
+/// What a server writes about where it is.
+#[derive(Deserialize)]
+struct Address {
+    runner_url: String,
 }
 
 /// Why a request was not answered well.
@@ -43,9 +53,34 @@ impl Link {
         let bad = |e: String| Error::Fenced(format!("the server's address cannot be used: {e}"));
         let url = Url::parse(&ticket.server).map_err(|e| bad(e.to_string()))?;
         let client = http.client(&url).map_err(|e| bad(e.to_string()))?;
-        let server = ticket.server.trim_end_matches('/');
-        let base = format!("{server}/runner/v1/runs/{}/attempts/{}", ticket.run, ticket.attempt);
-        Ok(Self { client, base, ticket })
+        let server = Arc::new(RwLock::new(ticket.server.clone()));
+        Ok(Self { client, server, ticket: Arc::new(ticket) })
+    }
+
+    fn url(&self, path: &str) -> String {
+        let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
+        let Ticket { run, attempt, .. } = &*self.ticket;
+        format!("{}/runner/v1/runs/{run}/attempts/{attempt}/{path}", server.trim_end_matches('/'))
+    }
+
+    /// Looks whether the server has written another address down since.
+    fn look_again(&self) {
+        let text = self.ticket.address_file.as_ref().and_then(|f| std::fs::read(f).ok());
+        let address = text.and_then(|t| serde_json::from_slice::<Address>(&t).ok());
+        if let Some(Address { runner_url }) = address {
+            let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+            if *server != runner_url {
+                tracing::info!(at = runner_url, "the server has moved");
+                *server = runner_url;
+            }
+        }
+    }
+
+    /// Sends a request with the attempt's token, once.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, LinkError> {
+        let sent = request.bearer_auth(self.ticket.token.expose()).send().await;
+        let response = sent.map_err(|e| LinkError::Away(e.without_url().to_string())).inspect_err(|_| self.look_again())?;
+        checked(response).await
     }
 
     /// Fetches the work order; waits for a server that is away.
@@ -60,27 +95,17 @@ impl Link {
 
     /// Sends log bytes that begin at `offset` of this attempt's log, once.
     pub(crate) async fn log(&self, offset: u64, bytes: Vec<u8>) -> Result<Ack, LinkError> {
-        let url = format!("{}/log?offset={offset}", self.base);
-        let request =
-            self.client.post(url).bearer_auth(self.ticket.token.expose()).timeout(ANSWER).body(bytes);
-        json(request.send().await).await
+        let url = self.url(&format!("log?offset={offset}"));
+        json(self.send(self.client.post(url).timeout(ANSWER).body(bytes)).await?).await
     }
 
     /// The zip of the definition, as a stream.
     pub(crate) async fn definition(&self) -> Result<Response, Error> {
-        self.patiently(|| async {
-            let url = format!("{}/definition", self.base);
-            let request = self.client.get(url).bearer_auth(self.ticket.token.expose());
-            checked(request.send().await).await
-        })
-        .await
+        self.patiently(|| self.send(self.client.get(self.url("definition")))).await
     }
 
     async fn post<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, LinkError> {
-        let url = format!("{}/{verb}", self.base);
-        let request =
-            self.client.post(url).bearer_auth(self.ticket.token.expose()).timeout(ANSWER).json(body);
-        json(request.send().await).await
+        json(self.send(self.client.post(self.url(verb)).timeout(ANSWER).json(body)).await?).await
     }
 
     async fn patiently<T, F: Future<Output = Result<T, LinkError>>>(
@@ -125,13 +150,11 @@ impl Pauses {
     }
 }
 
-async fn json<T: DeserializeOwned>(result: reqwest::Result<Response>) -> Result<T, LinkError> {
-    let response = checked(result).await?;
+async fn json<T: DeserializeOwned>(response: Response) -> Result<T, LinkError> {
     response.json().await.map_err(|e| LinkError::Away(e.without_url().to_string()))
 }
 
-async fn checked(result: reqwest::Result<Response>) -> Result<Response, LinkError> {
-    let response = result.map_err(|e| LinkError::Away(e.without_url().to_string()))?;
+async fn checked(response: Response) -> Result<Response, LinkError> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);

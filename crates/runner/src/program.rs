@@ -76,9 +76,9 @@ fn spawn(
     let places = places(layout, namespace.is_some());
     // Appending, so that the program and all that it starts write behind each other.
     let mut output = OpenOptions::new().create(true).append(true).open(&layout.output)?;
-    if output.metadata()?.len() == 0 {
-        output.write_all(head(order, &places).as_bytes())?;
-    }
+    let before = output.metadata()?.len();
+    output.write_all(head(order, &places).as_bytes())?;
+    let log = output.try_clone()?;
     let mut join: Option<File> = tree.cgroup().map(Cgroup::join_file).transpose()?;
     let mut command = Command::new(shell());
     command
@@ -113,7 +113,8 @@ fn spawn(
     unsafe {
         command.pre_exec(prepare);
     }
-    command.spawn()
+    // Where it did not start, its head is not part of the log.
+    command.spawn().inspect_err(|_| drop(log.set_len(before)))
 }
 
 impl Program {

@@ -4,17 +4,26 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 use trainyard_api::runner::WorkOrder;
 use trainyard_definition::{Limits, unpack};
 use trainyard_environment::{Environment, make};
-use trainyard_transfer::{Bucket, Cache, Http, Progress, Upload, stage_in};
+use trainyard_transfer::{Bucket, Cache, Http, Progress, Staged as Fetched, Upload, stage_in};
 
-use crate::{Error, layout::Layout, link::Link};
+use crate::{
+    Error,
+    layout::{self, Layout},
+    link::Link,
+};
 
+/// How long a store that is away is waited for; after it the run fails, and its place is free.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// Pauses between tries.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The folder of the bucket that all of its runs share.
 const CHECKPOINTS: &str = "_wml_checkpoints/";
 
@@ -45,13 +54,36 @@ pub(crate) async fn stage(
     Ok(Staged { environment, checkpoints, notes })
 }
 
+/// Brings a prefix of a bucket into a folder; waits for a store that is away. What the cache has
+/// by then does not come again.
+async fn patiently(
+    bucket: &Bucket,
+    prefix: &str,
+    cache: Option<&Cache>,
+    folder: &Path,
+    layout: &Layout,
+) -> Result<Fetched, Error> {
+    let begun = Instant::now();
+    let mut pause = FIRST_WAIT;
+    loop {
+        match stage_in(bucket, prefix, cache, folder, &Progress::default()).await {
+            Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => {
+                tracing::warn!(%error, "the data wait for their store");
+                layout.say(&format!("{error}; trying again in {} s\n", pause.as_secs()));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_WAIT);
+                layout::empty_folder(folder, &|_| false).map_err(|e| Error::file(folder, e))?;
+            }
+            other => return other.map_err(Error::StageIn),
+        }
+    }
+}
+
 async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http) -> Result<String, Error> {
     let started = Instant::now();
     let bucket = Bucket::new(http, &order.data.connection, &order.data.bucket).map_err(Error::StageIn)?;
     let cache = Cache::open(&node.join("cache")).map_err(Error::StageIn)?;
-    let staged = stage_in(&bucket, "", Some(&cache), &layout.data, &Progress::default())
-        .await
-        .map_err(Error::StageIn)?;
+    let staged = patiently(&bucket, "", Some(&cache), &layout.data, layout).await?;
     Ok(format!(
         "bucket {}: {} files, {} bytes in {:.3} s; over the network: {} files, {} bytes; connections taken up again: {}\n",
         order.data.bucket,
@@ -67,8 +99,7 @@ async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http
 async fn fetch_checkpoints(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Upload, Error> {
     let bucket =
         Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageIn)?;
-    let progress = Progress::default();
-    stage_in(&bucket, CHECKPOINTS, None, &layout.checkpoints, &progress).await.map_err(Error::StageIn)?;
+    patiently(&bucket, CHECKPOINTS, None, &layout.checkpoints, layout).await?;
     let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
     upload.adopt(&layout.checkpoints, "").map_err(Error::StageIn)?;
     Ok(upload)

@@ -17,6 +17,15 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 type Key = [u8; 32];
 
+/// What a bucket is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Read only.
+    Data,
+    /// Written to: a run that cannot store what it has learned should not begin.
+    Results,
+}
+
 /// Good answers of late.
 #[derive(Default)]
 pub(crate) struct Access {
@@ -24,15 +33,15 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Refuses a bucket that cannot be used; `role` is `data` or `results`.
+    /// Refuses a bucket that cannot be used for what it is for.
     pub(crate) async fn check(
         &self,
         http: &Http,
-        role: &str,
+        role: Role,
         connection: &Connection,
         bucket: &str,
     ) -> Result<(), Problem> {
-        let key = key(connection, bucket);
+        let key = key(role, connection, bucket);
         if self
             .good
             .lock()
@@ -42,12 +51,17 @@ impl Access {
         {
             return Ok(());
         }
-        let named = |p: Problem| Problem { message: format!("the {role} bucket: {}", p.message), ..p };
+        let name = if role == Role::Data { "data" } else { "results" };
+        let named = |p: Problem| Problem { message: format!("the {name} bucket: {}", p.message), ..p };
         let target = Bucket::new(http, connection, bucket).map_err(|e| named(e.problem()))?;
-        if let Ok(result) = tokio::time::timeout(ANSWER, target.check()).await {
+        let asked = async {
+            target.check().await?;
+            if role == Role::Results { target.check_write().await } else { Ok(()) }
+        };
+        if let Ok(result) = tokio::time::timeout(ANSWER, asked).await {
             result.map_err(|e| named(e.problem()))?;
         } else {
-            let message = format!("the {role} bucket: {} did not answer within 10 s", target.endpoint());
+            let message = format!("the {name} bucket: {} did not answer within 10 s", target.endpoint());
             return Err(Problem::new(Code::StoreEndpoint, message));
         }
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,8 +71,9 @@ impl Access {
     }
 }
 
-fn key(connection: &Connection, bucket: &str) -> Key {
+fn key(role: Role, connection: &Connection, bucket: &str) -> Key {
     let mut hash = Sha256::new();
+    hash.update([u8::from(role == Role::Results)]);
     for text in
         [&connection.endpoint_url, &connection.access_key_id, connection.secret_access_key.expose(), bucket]
     {

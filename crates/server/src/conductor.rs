@@ -40,6 +40,7 @@ pub(crate) struct Parts {
     active: Mutex<HashMap<RunId, u32>>,
     node: PathBuf,
     url: String,
+    address_file: PathBuf,
     /// What programs need not see of this machine.
     hide: Vec<String>,
 }
@@ -51,14 +52,15 @@ impl Conductor {
         engine: Arc<dyn Engine>,
         queue: Queue,
         node: PathBuf,
-        url: String,
+        (url, address_file): (String, PathBuf),
         mut hide: Vec<String>,
     ) -> Self {
         for folder in ["runs", "spare", "definitions"] {
             hide.push(node.join(folder).display().to_string());
         }
         let queue = Mutex::new(queue);
-        Self(Arc::new(Parts { store, logs, engine, queue, active: Mutex::default(), node, url, hide }))
+        let active = Mutex::default();
+        Self(Arc::new(Parts { store, logs, engine, queue, active, node, url, address_file, hide }))
     }
 
     /// Access to the queue, for what is asked and never waited for.
@@ -171,6 +173,7 @@ impl Conductor {
         self.0.logs.of(run).wake();
         let ticket = Ticket {
             server: self.0.url.clone(),
+            address_file: Some(self.0.address_file.display().to_string()),
             run: run.clone(),
             attempt,
             token: Secret::new(token),

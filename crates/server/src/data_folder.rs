@@ -23,6 +23,8 @@ pub struct DataFolder {
 pub struct Address {
     /// URL of the API.
     pub url: String,
+    /// The same, as runners on this machine reach it.
+    pub runner_url: String,
     /// URL of the embedded object store.
     pub s3_url: Option<String>,
     /// Process id.
@@ -97,9 +99,14 @@ impl DataFolder {
         self.root.join("tmp")
     }
 
+    /// Zips of definitions.
+    pub fn definitions(&self) -> PathBuf {
+        self.root.join("definitions")
+    }
+
     /// The zip of a definition, by its SHA-256.
     pub fn definition(&self, sha256: &str) -> PathBuf {
-        self.root.join("definitions").join(format!("{sha256}.zip"))
+        self.definitions().join(format!("{sha256}.zip"))
     }
 
     /// The archive of a stored model.

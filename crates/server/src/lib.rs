@@ -18,6 +18,7 @@ mod routes;
 mod serve;
 mod state;
 mod watch;
+mod zips;
 
 pub use config::{Config, ConfigError, LocalConfig, S3Config};
 pub use data_folder::{Address, DataFolder, S3Keys};

@@ -376,7 +376,6 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("log"), "old\n").unwrap();
         let log = logs.of(&run);
-        log.begin(1, false).unwrap();
         assert_eq!(log.append(1, 0, b"old\nnew\n").unwrap(), 8);
         assert_eq!(log.read(0, 100), b"old\nnew\n");
         logs.remove(&run);

@@ -153,10 +153,10 @@ pub async fn serve(
         Arc::new(engine),
         queue,
         node,
-        own_url,
+        (own_url.clone(), DataFolder::address_path(&config.data)),
         DataFolder::private(&config.data),
     );
-    let address = Address { url: url.clone(), s3_url, pid: std::process::id() };
+    let address = Address { url: url.clone(), runner_url: own_url, s3_url, pid: std::process::id() };
     let app = App::new(Parts {
         config,
         folder,

@@ -61,6 +61,16 @@ impl Database {
         self.writer.run(change).await
     }
 
+    /// The same for a thread of its own, which waits.
+    pub fn write_now<T, E, F>(&self, change: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        self.writer.run_now(change)
+    }
+
     /// Runs a short query on this thread. For queries of microseconds; longer ones would hold up
     /// the runtime and belong into [`Database::read_long`].
     pub fn read<T, E: From<Error>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {

@@ -39,6 +39,25 @@ impl Writer {
         E: From<Error> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
+        self.send(change)?.await.unwrap_or(Err(Error::Closed.into()))
+    }
+
+    /// The same for a thread that may wait.
+    pub(crate) fn run_now<T, E, F>(&self, change: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        self.send(change)?.blocking_recv().unwrap_or(Err(Error::Closed.into()))
+    }
+
+    fn send<T, E, F>(&self, change: F) -> Result<oneshot::Receiver<Result<T, E>>, Error>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let change: Change = Box::new(move |connection| {
             let result = connection.map_err(E::from).and_then(|c| in_savepoint(c, change));
@@ -48,7 +67,7 @@ impl Writer {
             })
         });
         self.changes.send(change).map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed.into()))
+        Ok(answer)
     }
 }
 

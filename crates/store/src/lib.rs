@@ -21,7 +21,7 @@ pub use attempts::AttemptToken;
 pub use definitions::DefinitionRecord;
 pub use error::Error;
 pub use models::ModelRecord;
-pub use runs::{Applied, Record};
+pub use runs::{Applied, Record, Which};
 pub use seal::Sealer;
 pub use spec::Spec;
 pub use tokens::{Caller, hash_token};

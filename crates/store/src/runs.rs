@@ -32,6 +32,33 @@ pub struct Applied {
     pub actions: Vec<Action>,
 }
 
+/// Which runs of an owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    #[default]
+    All,
+    /// Those whose id begins like this.
+    IdBegins(String),
+    /// Those of this name.
+    Named(String),
+}
+
+impl Which {
+    /// A condition on `?1`, the owner, `?4` and `?5`, and what these two are. The plus keeps SQLite
+    /// from walking through all runs of the owner, where the id leads straight to a few.
+    fn condition(&self) -> (&'static str, Option<String>, Option<String>) {
+        match self {
+            Self::All => ("owner = ?1 AND ?4 IS NULL AND ?5 IS NULL", None, None),
+            Self::IdBegins(prefix) => {
+                // Ids are ASCII: a tilde is behind everything that they can go on with.
+                ("+owner = ?1 AND id >= ?4 AND id < ?5", Some(prefix.clone()), Some(format!("{prefix}~")))
+            }
+            Self::Named(name) => ("owner = ?1 AND name = ?4 AND ?5 IS NULL", Some(name.clone()), None),
+        }
+    }
+}
+
 /// A row before its secrets are opened.
 struct Raw {
     id: String,
@@ -94,16 +121,25 @@ impl Store {
         self.record_of(raw)
     }
 
-    /// Runs of `owner`, newest first: at most `limit`, submitted before number `before`.
-    pub async fn runs(&self, owner: &str, before: Option<i64>, limit: u32) -> Result<Vec<Record>, Error> {
+    /// Runs of `owner` that are asked for, newest first: at most `limit`, submitted before number
+    /// `before`.
+    pub async fn runs(
+        &self,
+        owner: &str,
+        which: Which,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Record>, Error> {
         let owner = owner.to_owned();
         let rows: Vec<Raw> = self
             .db
             .read_long(move |c| {
+                let (condition, low, high) = which.condition();
                 let mut query = c.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM runs WHERE owner = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3"
+                    "SELECT {COLUMNS} FROM runs WHERE {condition} AND number < ?2 ORDER BY number DESC LIMIT ?3"
                 ))?;
-                let rows = query.query_map(params![owner, before.unwrap_or(i64::MAX), limit], raw)?;
+                let before = before.unwrap_or(i64::MAX);
+                let rows = query.query_map(params![owner, before, limit, low, high], raw)?;
                 Ok::<_, Error>(rows.collect::<Result<_, _>>()?)
             })
             .await?;

@@ -2,7 +2,9 @@
 
 use trainyard_sqlite::Migration;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[FIRST, RUNS_BY_NAME];
+
+const FIRST: Migration = Migration {
     name: "runs, journal, definitions, models, tokens",
     sql: "
     CREATE TABLE runs (
@@ -60,4 +62,59 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
         admin INTEGER NOT NULL,
         created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     ",
-}];
+};
+
+const RUNS_BY_NAME: Migration =
+    Migration { name: "runs by name", sql: "CREATE INDEX runs_by_name ON runs (owner, name, number)" };
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use trainyard_api::{Time, Uuid};
+    use trainyard_sqlite::{Database, rusqlite::Connection};
+
+    use super::*;
+    use crate::{Sealer, Store, Which};
+
+    /// What each version that landed wrote, as SQL text: of a run that ended, one that waits, a
+    /// definition, a model and a token.
+    const LANDED: [&str; 1] = [include_str!("../fixtures/1.sql")];
+
+    fn schema(path: &Path) -> Vec<String> {
+        let c = Connection::open(path).unwrap();
+        let mut query = c.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        let rows = query.query_map([], |r| r.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_version_that_landed_is_read_and_becomes_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let fresh = dir.path().join("fresh.db");
+        drop(Database::open(&fresh, MIGRATIONS).unwrap());
+        for (n, dump) in LANDED.iter().enumerate() {
+            let path = dir.path().join(format!("{n}.db"));
+            Connection::open(&path).unwrap().execute_batch(dump).unwrap();
+            let store = Store::open(&path, Sealer::new(&[7; 32])).unwrap();
+            let ended = store.run(&"training-000000001".parse().unwrap()).unwrap();
+            assert_eq!(ended.run.finished_at, Some(Time(5000)));
+            let results = &ended.spec.new_run.training_results_reference;
+            assert_eq!(results.connection.secret_access_key.expose(), "the results' secret");
+            assert!(store.is_consistent(&ended.id).unwrap());
+            assert_eq!(store.live().await.unwrap().len(), 1);
+            let named = store.runs("someone", Which::Named("old".to_owned()), None, 10).await.unwrap();
+            assert_eq!(named.len(), 2);
+            let by_id = Which::IdBegins("training-00000000".to_owned());
+            assert_eq!(store.runs("someone", by_id, None, 10).await.unwrap().len(), 2);
+            assert_eq!(store.caller("ty_a-token").unwrap().unwrap().owner, "someone");
+            let definition = store.definitions("someone", None, 10).await.unwrap().remove(0);
+            assert_eq!(definition.content.unwrap().size, 9);
+            let model = store.models("someone", None, 10).await.unwrap().remove(0);
+            assert_eq!((model.state.as_str(), model.size), ("persisted", Some(11)));
+            assert_ne!(model.id, Uuid::nil());
+            drop(store);
+            assert_eq!(schema(&path), schema(&fresh), "a migrated database differs from a fresh one");
+        }
+    }
+}

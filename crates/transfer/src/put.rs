@@ -25,7 +25,22 @@ const MAX_PARTS: u64 = 10_000;
 /// Parts on the way at once: each is held in memory.
 const PARTS_AT_ONCE: usize = 3;
 
+/// Key of an upload that is begun and given up, to see whether uploads are allowed.
+const WRITE_CHECK: &str = ".trainyard-write-check";
+
 impl Bucket {
+    /// Asks whether the keys may write to the bucket, once and quickly. Nothing is left there.
+    pub async fn check_write(&self) -> Result<(), Error> {
+        let what = self.what(None);
+        let upload = self.begin_once(WRITE_CHECK, &what).await?;
+        let action = self.bucket.abort_multipart_upload(Some(&self.credentials), WRITE_CHECK, &upload);
+        if let Err(error) = self.act(Method::DELETE, action, &[], None, &what).await {
+            // May write, and may not take back: stores expire what is left.
+            tracing::warn!(%error, "a check of {what} left an empty upload behind");
+        }
+        Ok(())
+    }
+
     /// Puts `bytes` under `key`; returns the ETag.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<String, Error> {
         let headers = [("content-md5", content_md5(&bytes))];
@@ -86,15 +101,16 @@ impl Bucket {
     }
 
     async fn begin(&self, key: &str, what: &str) -> Result<String, Error> {
-        retrying(|| async {
-            let action = self.bucket.create_multipart_upload(Some(&self.credentials), key);
-            let response = self.act(Method::POST, action, &[], None, what).await?;
-            let text = response.text().await.map_err(|e| broken(what, &e))?;
-            let answer = CreateMultipartUpload::parse_response(&text)
-                .map_err(|e| Error::Unreadable { what: what.to_owned(), cause: chain(&e) })?;
-            Ok(answer.upload_id().to_owned())
-        })
-        .await
+        retrying(|| self.begin_once(key, what)).await
+    }
+
+    async fn begin_once(&self, key: &str, what: &str) -> Result<String, Error> {
+        let action = self.bucket.create_multipart_upload(Some(&self.credentials), key);
+        let response = self.act(Method::POST, action, &[], None, what).await?;
+        let text = response.text().await.map_err(|e| broken(what, &e))?;
+        let answer = CreateMultipartUpload::parse_response(&text)
+            .map_err(|e| Error::Unreadable { what: what.to_owned(), cause: chain(&e) })?;
+        Ok(answer.upload_id().to_owned())
     }
 
     async fn send_parts(

@@ -22,6 +22,7 @@ use crate::{
     problem::{Answer, Body, Refusal},
     render,
     state::App,
+    zips,
 };
 
 /// `POST /v3/ml_assets/training_definitions`.
@@ -49,7 +50,7 @@ pub(crate) async fn list(
 ) -> Answer<Json<Page<Definition>>> {
     let records = app.store.definitions(&caller.owner, paging.before()?, paging.limit()? + 1).await?;
     let entries = records.into_iter().map(|r| (r.number, render::definition(&app, r))).collect();
-    Ok(Json(paging.page(&format!("{}/v3/ml_assets/training_definitions", app.url), entries)?))
+    Ok(Json(paging.page(&format!("{}/v3/ml_assets/training_definitions", app.url), "", entries)?))
 }
 
 /// The definition, if it is the caller's.
@@ -80,15 +81,9 @@ pub(crate) async fn delete(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let record = find(&app, &caller, &id)?;
-    let _guard = app.definitions.write().await;
     app.store.remove_definition(record.id).await?;
-    if let Some(content) = record.content
-        && !app.store.is_content_needed(&content.sha256).await?
-    {
-        let path = app.folder.definition(&content.sha256);
-        if let Err(error) = tokio::fs::remove_file(&path).await {
-            tracing::warn!(%error, path = %path.display(), "the zip cannot be removed");
-        }
+    if let Some(content) = record.content {
+        zips::remove_if_free(&app, &content.sha256).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -127,9 +122,14 @@ pub(crate) async fn put_content(
     .await
     .map_err(Refusal::internal)??;
     let package = Package { sha256: hex::encode(hash.finalize()), size };
-    let _guard = app.definitions.write().await;
-    file.persist(app.folder.definition(&package.sha256)).map_err(|e| disk(e.error))?;
-    app.store.set_definition_content(record.id, package.clone(), Time::now()).await?;
+    {
+        let _guard = app.definitions.write().await;
+        file.persist(app.folder.definition(&package.sha256)).map_err(|e| disk(e.error))?;
+        app.store.set_definition_content(record.id, package.clone(), Time::now()).await?;
+    }
+    if let Some(replaced) = record.content.filter(|c| c.sha256 != package.sha256) {
+        zips::remove_if_free(&app, &replaced.sha256).await;
+    }
     Ok(Json(json!({
         "content_status": { "state": "persisted" },
         "sha256": package.sha256,

@@ -74,7 +74,7 @@ pub(crate) async fn list(
 ) -> Answer<Json<Page<StoredModel>>> {
     let records = app.store.models(&caller.owner, paging.before()?, paging.limit()? + 1).await?;
     let entries = records.into_iter().map(|r| (r.number, render::model(&app, r))).collect();
-    Ok(Json(paging.page(&format!("{}/v3/ml_assets/models", app.url), entries)?))
+    Ok(Json(paging.page(&format!("{}/v3/ml_assets/models", app.url), "", entries)?))
 }
 
 /// `GET /v3/ml_assets/models/{id}`.

@@ -39,16 +39,17 @@ impl Paging {
         self.start.as_ref().map(parse).transpose()
     }
 
-    /// The page of `entries`, each with its number; one more than the limit was asked for.
-    pub(crate) fn page<T>(&self, url: &str, mut entries: Vec<(i64, T)>) -> Answer<Page<T>> {
+    /// The page of `entries`, each with its number; one more than the limit was asked for. `query`
+    /// is what was asked for besides, for the links.
+    pub(crate) fn page<T>(&self, url: &str, query: &str, mut entries: Vec<(i64, T)>) -> Answer<Page<T>> {
         let limit = self.limit()?;
         let more = entries.len() > limit as usize;
         entries.truncate(limit as usize);
         let last = entries.last().map(|(number, _)| *number).filter(|_| more);
         Ok(Page {
             limit,
-            first: Some(Link { url: format!("{url}?limit={limit}") }),
-            next: last.map(|n| Link { url: format!("{url}?limit={limit}&start={n}") }),
+            first: Some(Link { url: format!("{url}?limit={limit}{query}") }),
+            next: last.map(|n| Link { url: format!("{url}?limit={limit}{query}&start={n}") }),
             resources: entries.into_iter().map(|(_, entry)| entry).collect(),
         })
     }

@@ -5,13 +5,15 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
+use serde::Deserialize;
 use serde_json::Value;
 use trainyard_api::{Code, NewRun, Page, PatchOp, Problem, Run, RunId, Time, runner::Demand};
 use trainyard_lifecycle::Event;
-use trainyard_store::{Caller, Record, Spec};
+use trainyard_store::{Caller, Record, Spec, Which};
 
 use super::{definitions, paging::Paging};
 use crate::{
+    access::Role,
     auth::User,
     conductor::stamp,
     problem::{Answer, Body, Refusal},
@@ -156,8 +158,8 @@ fn demand(app: &App, new: &NewRun) -> Result<Demand, Problem> {
 async fn check_buckets(app: &App, new: &NewRun) -> Answer<()> {
     let (data, results) = (&new.training_data_reference, &new.training_results_reference);
     let (data, results) = tokio::join!(
-        app.access.check(&app.http, "data", &data.connection, data.bucket()),
-        app.access.check(&app.http, "results", &results.connection, results.bucket()),
+        app.access.check(&app.http, Role::Data, &data.connection, data.bucket()),
+        app.access.check(&app.http, Role::Results, &results.connection, results.bucket()),
     );
     let problems: Vec<Problem> = [data.err(), results.err()].into_iter().flatten().collect();
     if problems.is_empty() { Ok(()) } else { Err(Refusal(problems)) }
@@ -174,16 +176,41 @@ pub(crate) fn find(app: &App, caller: &Caller, id: &str) -> Answer<Record> {
     }
 }
 
+/// Query of [`list`] besides the page. Trainyard's own: old clients do not send it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Sought {
+    /// How the ids begin.
+    id: Option<String>,
+    /// The name.
+    name: Option<String>,
+}
+
+impl Sought {
+    fn which(self) -> Answer<(Which, String)> {
+        let query = |key: &str, value: &str| {
+            format!("&{}", url::form_urlencoded::Serializer::new(String::new()).append_pair(key, value).finish())
+        };
+        match self {
+            Self { id: None, name: None } => Ok((Which::All, String::new())),
+            Self { id: Some(id), name: None } => Ok((Which::IdBegins(id.clone()), query("id", &id))),
+            Self { id: None, name: Some(name) } => Ok((Which::Named(name.clone()), query("name", &name))),
+            Self { .. } => Err(Refusal::new(Code::Request, "ask for `id` or for `name`, not for both")),
+        }
+    }
+}
+
 /// `GET /v3/models`.
 pub(crate) async fn list(
     State(app): State<App>,
     User(caller): User,
     Query(paging): Query<Paging>,
+    Query(sought): Query<Sought>,
 ) -> Answer<Json<Page<Run>>> {
-    let records = app.store.runs(&caller.owner, paging.before()?, paging.limit()? + 1).await?;
+    let (which, query) = sought.which()?;
+    let records = app.store.runs(&caller.owner, which, paging.before()?, paging.limit()? + 1).await?;
     let shown = records.iter().filter(|r| !r.run.delete_asked);
     let entries = shown.map(|r| (r.number, render::run(&app, r, Detail::Brief))).collect();
-    Ok(Json(paging.page(&format!("{}/v3/models", app.url), entries)?))
+    Ok(Json(paging.page(&format!("{}/v3/models", app.url), &query, entries)?))
 }
 
 /// `GET /v3/models/{run}`.

@@ -1,0 +1,101 @@
+//! From the program's start to its end: waits for it, and brings the end about when there is a
+//! reason to.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use trainyard_api::{
+    Code, Failure,
+    runner::{Exit, WorkOrder},
+};
+
+use crate::{Error, error::failure, program::Program, reporter::Reporter, stop::Stop};
+
+/// Exit status by which a shell says that its command was ended by SIGKILL.
+const SHELL_SAW_KILL: i32 = 128 + Signal::SIGKILL as i32;
+
+/// Waits for the program's end; returns how it ended, and why it failed where its exit alone does
+/// not say it.
+pub(crate) async fn supervise(
+    order: &WorkOrder,
+    program: &mut Program,
+    stop: &mut Stop,
+    reporter: &Reporter,
+) -> Result<(Exit, Option<Failure>), Error> {
+    let begun = Instant::now();
+    let killed_before = killed_for_memory();
+    let limit = async {
+        if order.max_run_time == 0 {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(order.max_run_time)).await;
+    };
+    let why = tokio::select! {
+        exit = program.wait() => {
+            let exit = exit?;
+            return Ok((exit, out_of_memory(exit, killed_before)));
+        }
+        reason = stop.reason(reporter) => match reason {
+            Error::Canceled => None,
+            fenced @ Error::Fenced(_) => {
+                // Another attempt may be starting: this one's program has to be gone at once.
+                program.tree.end(Duration::ZERO).await;
+                return Err(fenced);
+            }
+            other => other.failure(),
+        },
+        () = limit => Some(failure(
+            Code::TimeLimit,
+            format!("the program ran for {} s, which is as long as it may", begun.elapsed().as_secs()),
+        )),
+    };
+    let exit = end_gently(order, program).await?;
+    Ok((exit, why))
+}
+
+/// TERM to everything that the program started, a time of grace, KILL.
+async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Error> {
+    program.tree.signal(Signal::SIGTERM);
+    let grace = Duration::from_secs(order.grace);
+    if let Ok(exit) = tokio::time::timeout(grace, program.wait()).await {
+        exit
+    } else {
+        program.tree.signal(Signal::SIGKILL);
+        program.wait().await
+    }
+}
+
+/// A program that was killed, by nobody that is known, while the kernel killed somebody for lack
+/// of memory, was killed for that.
+fn out_of_memory(exit: Exit, killed_before: Option<u64>) -> Option<Failure> {
+    let killed = matches!(exit, Exit::Signal(9) | Exit::Code(SHELL_SAW_KILL));
+    if !killed || killed_for_memory()? <= killed_before? {
+        return None;
+    }
+    let message = "the kernel ended the program because the memory was used up";
+    Some(Failure { signal: Some("SIGKILL".to_owned()), ..failure(Code::OutOfMemory, message.to_owned()) })
+}
+
+/// How many processes the kernel has killed for lack of memory since it started, on the whole
+/// machine or in a memory cgroup: `oom_kill` of `/proc/vmstat`.
+fn killed_for_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kill_that_the_kernel_counted_is_one_for_memory() {
+        let before = killed_for_memory().unwrap();
+        assert!(out_of_memory(Exit::Code(0), Some(0)).is_none());
+        assert!(out_of_memory(Exit::Signal(11), Some(0)).is_none());
+        assert!(out_of_memory(Exit::Signal(9), None).is_none());
+        assert!(out_of_memory(Exit::Signal(9), Some(before + 1_000_000)).is_none());
+    }
+}
