@@ -15,6 +15,7 @@ mod crash;
 mod definitions;
 mod examples;
 mod harness;
+mod isolation;
 mod life;
 mod object_store;
 mod staging;

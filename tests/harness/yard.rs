@@ -49,6 +49,8 @@ pub struct Yard {
     pub url: String,
     /// Endpoint and keys that manifests name.
     pub store: trainyard_api::Connection,
+    /// The user that the server runs as, when it is not this one.
+    user: Option<u32>,
 }
 
 /// The buckets of every yard.
@@ -61,14 +63,26 @@ impl Yard {
         Self::with("[local]\ncpus = 2\nmemory = '64GiB'\n")
     }
 
+    /// With a server that runs as this user.
+    pub fn as_user(user: u32) -> Self {
+        Self::make("[local]\ncpus = 2\nmemory = '64GiB'\n", Some(user))
+    }
+
     /// With this configuration.
     pub fn with(config: &str) -> Self {
+        Self::make(config, None)
+    }
+
+    fn make(config: &str, user: Option<u32>) -> Self {
         // As the binary does; every test but the first finds it done.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
         fs::write(dir.path().join("server.toml"), config).unwrap();
-        let mut yard =
-            Self { dir, child: None, url: String::new(), store: trainyard_api::Connection::default() };
+        if let Some(user) = user {
+            std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
+        }
+        let store = trainyard_api::Connection::default();
+        let mut yard = Self { dir, child: None, url: String::new(), store, user };
         yard.restart();
         yard.make_buckets();
         yard
@@ -88,7 +102,12 @@ impl Yard {
             fs::File::options().create(true).append(true).open(self.dir.path().join("server.log")).unwrap();
         let s3 = self.store.endpoint_url.trim_start_matches("http://").to_owned();
         let or_free = |a: &str| if a.is_empty() { "127.0.0.1:0".to_owned() } else { a.to_owned() };
-        let child = Command::new(Self::program())
+        let mut command = Command::new(Self::program());
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
+        let child = command
             .args(["server", "--config"])
             .arg(self.dir.path().join("server.toml"))
             .arg("--data")
@@ -96,6 +115,8 @@ impl Yard {
             .args(["--listen", &or_free(self.url.trim_start_matches("http://"))])
             .args(["--s3-listen", &or_free(&s3)])
             .env("TRAINYARD_LOG", "info,s3s=error")
+            .env("HOME", self.dir.path())
+            .env_remove("XDG_CONFIG_HOME")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -116,6 +137,10 @@ impl Yard {
             access_key_id: keys["access_key_id"].as_str().unwrap().to_owned(),
             secret_access_key: trainyard_api::Secret::new(keys["secret_access_key"].as_str().unwrap()),
         };
+    }
+
+    pub fn server_pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// Ends the server as a power cut would.

@@ -26,7 +26,13 @@ pub struct Ticket {
     pub token: Secret,
     /// The node's folder: cache, environments, checkpoints.
     pub node: String,
-    /// Files and folders of the server on this node that programs need not see.
+    /// Whether programs are kept apart from the server and from each other, where the node can.
+    #[serde(default)]
+    pub isolate: bool,
+    /// Folders of the server and its user on this node that are closed to programs.
+    #[serde(default)]
+    pub closed: Vec<String>,
+    /// Files and folders in them that a mount namespace covers.
     #[serde(default)]
     pub hide: Vec<String>,
 }

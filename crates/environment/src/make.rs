@@ -15,6 +15,8 @@ use crate::{Python, find_pythons};
 
 /// Name of the file that is written last: an environment without it is not finished.
 const READY: &str = ".ready";
+/// Counts the ways in which environments were made; another one is another environment.
+const FORMAT: u32 = 2;
 /// Lines of an installer's output that an error quotes.
 const QUOTED: usize = 15;
 
@@ -98,7 +100,7 @@ pub async fn make(
 fn key(spec: &EnvironmentSpec) -> String {
     let mut packages = spec.packages.clone();
     packages.sort();
-    let content = format!("1\n{}\n{}", spec.python, packages.join("\n"));
+    let content = format!("{FORMAT}\n{}\n{}", spec.python, packages.join("\n"));
     let first = spec.label.split([' ', ',']).next().unwrap_or("env");
     format!("{first}-{}", &hex::encode(Sha256::digest(content))[..16])
 }
@@ -137,9 +139,11 @@ async fn build(folder: &Path, spec: &EnvironmentSpec) -> Result<(), MakeError> {
         spec.packages.iter().partition(|p| p.starts_with('!'));
     let interpreter = folder.join("bin/python");
     if has_uv().await {
-        run(Command::new("uv").args(["venv", "--quiet", "--python"]).arg(&python.path).arg(folder)).await?;
+        // With pip, which runs use on their own layers.
+        run(Command::new("uv").args(["venv", "--quiet", "--seed", "--python"]).arg(&python.path).arg(folder)).await?;
         let mut install = Command::new("uv");
-        install.args(["pip", "install", "--quiet", "--python"]).arg(&interpreter).args(&packages);
+        // Runs cannot write the bytecode themselves.
+        install.args(["pip", "install", "--quiet", "--compile-bytecode", "--python"]).arg(&interpreter).args(&packages);
         if !excluded.is_empty() {
             let list = folder.join("exclude.txt");
             let lines: Vec<String> =

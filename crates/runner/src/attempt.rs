@@ -21,7 +21,7 @@ use crate::{
     error::failure,
     layout::Layout,
     link::Link,
-    program,
+    program::{self, Isolation, Setting},
     reporter::Reporter,
     salvage,
     spool::{Past, Spool},
@@ -42,8 +42,8 @@ pub(crate) struct Context {
     pub(crate) http: Http,
     pub(crate) link: Link,
     pub(crate) node: PathBuf,
-    /// What the program need not see of this node.
-    pub(crate) hide: Vec<String>,
+    /// What keeps the program apart.
+    pub(crate) isolation: Isolation,
     /// What earlier attempts of the run left on this node.
     pub(crate) past: Past,
 }
@@ -65,13 +65,13 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
     let _lock = lock(folder).await?;
     let http = Http::default();
     let node = PathBuf::from(&ticket.node);
-    let hide = ticket.hide.clone();
+    let isolation = Isolation::of(&ticket);
     let link = Link::new(ticket, &http)?;
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
     let layout = Layout::new(folder);
     let past = Past::read(&layout.spool);
-    let context = Context { order, layout, http, link, node, hide, past };
+    let context = Context { order, layout, http, link, node, isolation, past };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
         // it: what that program did is not thrown away, and it is not started again.
@@ -125,7 +125,8 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     };
     let output = Output::new(order, layout, http, Some(staged.checkpoints), staged.notes)?;
     reporter.starting().map_err(|e| Error::file(&layout.spool, e))?;
-    let mut program = match program::start(order, layout, staged.environment.folder.as_deref(), &context.hide)
+    let setting = Setting { order, layout, environment: &staged.environment, isolation: &context.isolation };
+    let mut program = match program::start(&setting)
     {
         Ok(program) => program,
         Err(error) => return store_early(context, &error, reporter).await,

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use trainyard_api::runner::WorkOrder;
+use trainyard_environment::site_packages;
 
 /// Variables of the runner that are passed on.
 const PASSED: [&str; 25] = [
@@ -43,6 +44,15 @@ pub(crate) struct Places {
     pub(crate) results: PathBuf,
     pub(crate) logs: PathBuf,
     pub(crate) checkpoints: PathBuf,
+    pub(crate) home: PathBuf,
+    pub(crate) tmp: PathBuf,
+    pub(crate) layer: PathBuf,
+}
+
+/// What a program has for itself, where others use the machine's.
+pub(crate) struct Privacy {
+    pub(crate) home: bool,
+    pub(crate) tmp: bool,
 }
 
 /// The variables of a run, in order.
@@ -50,6 +60,7 @@ pub(crate) fn variables(
     order: &WorkOrder,
     places: &Places,
     environment: Option<&Path>,
+    privacy: &Privacy,
 ) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -65,10 +76,28 @@ pub(crate) fn variables(
         all.push((name.to_owned(), value));
     };
     let text = |p: &Path| p.display().to_string();
+    let mut modules = text(&places.code);
     if let Some(folder) = environment {
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        set("PATH", format!("{}:{path}", text(&folder.join("bin"))));
-        set("VIRTUAL_ENV", text(folder));
+        let bins = [&places.layer, folder].map(|f| text(&f.join("bin"))).join(":");
+        set("PATH", format!("{bins}:{path}"));
+        set("VIRTUAL_ENV", text(&places.layer));
+        // Launchers of the environment, such as torchrun, start its own python.
+        let installed = site_packages(&places.layer, &order.environment.python);
+        modules = format!("{modules}:{}", text(&installed));
+    }
+    if privacy.home {
+        if environment.is_none()
+            && let Some(home) = std::env::var_os("HOME").map(|h| Path::new(&h).join(".local"))
+            && home.is_dir()
+        {
+            // The machine's own python is left as it is, what its user has installed included.
+            set("PYTHONUSERBASE", text(&home));
+        }
+        set("HOME", text(&places.home));
+    }
+    if privacy.tmp {
+        set("TMPDIR", text(&places.tmp));
     }
     set("DATA_DIR", text(&places.data));
     set("MODEL_DIR", text(&places.code));
@@ -86,7 +115,7 @@ pub(crate) fn variables(
     // Pretended GPUs must not hide the lack of real ones from a framework.
     let visible = if order.allotment.pretended { String::new() } else { order.allotment.gpus.join(",") };
     set("CUDA_VISIBLE_DEVICES", visible);
-    set("PYTHONPATH", text(&places.code));
+    set("PYTHONPATH", modules);
     // A program that prints is followed line by line.
     set("PYTHONUNBUFFERED", "1".to_owned());
     all

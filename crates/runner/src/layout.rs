@@ -21,6 +21,12 @@ pub(crate) struct Layout {
     pub(crate) results: PathBuf,
     pub(crate) logs: PathBuf,
     pub(crate) checkpoints: PathBuf,
+    /// The program's own home.
+    pub(crate) home: PathBuf,
+    /// Its own temporary files, where it cannot have the machine's folder for them.
+    pub(crate) tmp: PathBuf,
+    /// The layer over the environment, where the run has one.
+    pub(crate) layer: PathBuf,
     /// stdout and stderr of the program, in one file outside of `job`.
     pub(crate) output: PathBuf,
     /// Reports that are not delivered yet, and what a later runner has to know.
@@ -40,6 +46,9 @@ impl Layout {
             results: job.join("dl-models"),
             logs: job.join("logs"),
             checkpoints: job.join("checkpoints"),
+            home: job.join("home"),
+            tmp: job.join("tmp"),
+            layer: job.join("environment"),
             output: root.join("training-log.txt"),
             spool: root.join("spool.jsonl"),
             job,
@@ -49,7 +58,7 @@ impl Layout {
     /// Folders below `job`, parents first; the last is for TensorBoard users, who write there
     /// without making it.
     fn folders(&self) -> Vec<PathBuf> {
-        let own = [&self.data, &self.code, &self.results, &self.logs, &self.checkpoints];
+        let own = [&self.data, &self.code, &self.results, &self.logs, &self.checkpoints, &self.home, &self.tmp];
         own.into_iter().cloned().chain([self.logs.join("tb")]).collect()
     }
 
@@ -182,7 +191,7 @@ mod tests {
             let strange = inside.filter(|p| *p != layout.logs.join("tb") && !p.starts_with(&layout.code));
             assert_eq!(strange.count(), 0, "{}", folder.display());
         }
-        assert_eq!(fs::read_dir(&layout.job).unwrap().count(), 5);
+        assert_eq!(fs::read_dir(&layout.job).unwrap().count(), 7);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod namespace;
 mod program;
 mod reporter;
 mod salvage;
+mod sandbox;
 mod spool;
 mod stage_in;
 mod stage_out;

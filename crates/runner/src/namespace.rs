@@ -37,8 +37,8 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// For these folders; `None` where the machine does not allow it. Root is asked for, because
     /// others would see files under strange owners; and `/job` has to be there or be ours to make.
-    pub(crate) fn prepare(layout: &Layout, hide: &[String]) -> Option<Self> {
-        if !geteuid().is_root() || std::env::var_os("TRAINYARD_NO_NAMESPACE").is_some() {
+    pub(crate) fn prepare(layout: &Layout, hide: &[PathBuf]) -> Option<Self> {
+        if !geteuid().is_root() {
             return None;
         }
         let target = Path::new(JOB);
@@ -52,8 +52,8 @@ impl Namespace {
             data: text(&target.join("dl-data"))?,
             root: text(Path::new("/"))?,
             none: CString::default(),
-            files: hide.iter().map(Path::new).filter(|p| p.is_file()).filter_map(text).collect(),
-            folders: hide.iter().map(Path::new).filter(|p| p.is_dir()).filter_map(text).collect(),
+            files: hide.iter().filter(|p| p.is_file()).filter_map(|p| text(p)).collect(),
+            folders: hide.iter().filter(|p| p.is_dir()).filter_map(|p| text(p)).collect(),
             nothing: CString::from(c"/dev/null"),
             memory: CString::from(c"tmpfs"),
         })

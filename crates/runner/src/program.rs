@@ -6,18 +6,21 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::Arc,
 };
 
 use nix::unistd::setsid;
 use tokio::process::{Child, Command};
-use trainyard_api::runner::{Exit, WorkOrder};
+use trainyard_api::runner::{Exit, Ticket, WorkOrder};
+use trainyard_environment::Environment;
 
 use crate::{
     Error,
     cgroup::Cgroup,
-    environ::{Places, head, one_line, variables},
+    environ::{Places, Privacy, head, one_line, variables},
     layout::Layout,
     namespace::Namespace,
+    sandbox::{Borders, Sandbox},
     tree::Tree,
 };
 
@@ -27,21 +30,70 @@ pub(crate) struct Program {
     pub(crate) tree: Tree,
 }
 
-/// Starts the command of `order`.
-pub(crate) fn start(
-    order: &WorkOrder,
-    layout: &Layout,
-    environment: Option<&Path>,
-    hide: &[String],
-) -> Result<Program, Error> {
+/// Everything that starting a program depends on.
+pub(crate) struct Setting<'a> {
+    pub(crate) order: &'a WorkOrder,
+    pub(crate) layout: &'a Layout,
+    pub(crate) environment: &'a Environment,
+    pub(crate) isolation: &'a Isolation,
+}
+
+/// What keeps a program apart from the server and from other runs, where the machine can.
+pub(crate) struct Isolation {
+    /// It is kept apart.
+    wanted: bool,
+    /// Folders that are closed to it.
+    closed: Vec<PathBuf>,
+    /// What a mount namespace covers.
+    hide: Vec<PathBuf>,
+}
+
+impl Isolation {
+    pub(crate) fn of(ticket: &Ticket) -> Self {
+        let paths = |texts: &[String]| texts.iter().map(PathBuf::from).collect();
+        // Rules are about what a path leads to.
+        let real = |p: PathBuf| p.canonicalize().unwrap_or(p);
+        let closed: Vec<PathBuf> = paths(&ticket.closed);
+        Self {
+            wanted: ticket.isolate,
+            closed: closed.into_iter().map(real).collect(),
+            hide: paths(&ticket.hide),
+        }
+    }
+
+    /// What of its surroundings the program has for itself.
+    fn privacy(&self) -> Privacy {
+        let tmp = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let tmp = tmp.canonicalize().unwrap_or(tmp);
+        // Beside a closed folder nothing can be made: see `sandbox`.
+        Privacy { home: self.wanted, tmp: self.wanted && self.closed.iter().any(|c| c.starts_with(&tmp)) }
+    }
+
+    fn namespace(&self, layout: &Layout) -> Option<Namespace> {
+        if self.wanted { Namespace::prepare(layout, &self.hide) } else { None }
+    }
+
+    fn sandbox(&self, layout: &Layout, environment: &Environment) -> Option<Sandbox> {
+        if !self.wanted {
+            return None;
+        }
+        let readable: Vec<&Path> = environment.folder.iter().map(PathBuf::as_path).collect();
+        Some(Sandbox::prepare(&Borders { closed: &self.closed, open: &[&layout.job], readable: &readable }))
+    }
+}
+
+/// Starts the command of the order.
+pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
+    let Setting { order, layout, environment, isolation } = setting;
     let tree = Tree::new(Cgroup::make(order.run.as_str()));
-    let namespace = Namespace::prepare(layout, hide);
+    let sandbox = isolation.sandbox(layout, environment).map(Arc::new);
+    let namespace = isolation.namespace(layout);
     let inside = namespace.is_some();
-    match spawn(order, layout, environment, namespace, &tree) {
+    match spawn(setting, namespace, sandbox.clone(), &tree) {
         // The kernel may refuse what looked possible; the program runs all the same, without.
         Err(error) if inside => {
             tracing::debug!(%error, "no mount namespace for the program");
-            spawn(order, layout, environment, None, &tree)
+            spawn(setting, None, sandbox, &tree)
         }
         other => other,
     }
@@ -58,6 +110,9 @@ fn places(layout: &Layout, inside: bool) -> Places {
         results: at(&layout.results),
         logs: at(&layout.logs),
         checkpoints: at(&layout.checkpoints),
+        home: at(&layout.home),
+        tmp: at(&layout.tmp),
+        layer: at(&layout.layer),
     }
 }
 
@@ -67,12 +122,12 @@ fn shell() -> PathBuf {
 }
 
 fn spawn(
-    order: &WorkOrder,
-    layout: &Layout,
-    environment: Option<&Path>,
+    setting: &Setting<'_>,
     namespace: Option<Namespace>,
+    sandbox: Option<Arc<Sandbox>>,
     tree: &Tree,
 ) -> std::io::Result<Child> {
+    let Setting { order, layout, environment, isolation } = setting;
     let places = places(layout, namespace.is_some());
     // Appending, so that the program and all that it starts write behind each other.
     let mut output = OpenOptions::new().create(true).append(true).open(&layout.output)?;
@@ -86,7 +141,7 @@ fn spawn(
         .arg(one_line(&order.command))
         .current_dir(&layout.code)
         .env_clear()
-        .envs(variables(order, &places, environment))
+        .envs(variables(order, &places, environment.folder.as_deref(), &isolation.privacy()))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
@@ -101,10 +156,14 @@ fn spawn(
             namespace.enter()?;
             nix::unistd::chdir(code.as_c_str())?;
         }
+        // Last: it forbids to mount.
+        if let Some(sandbox) = &sandbox {
+            sandbox.enter()?;
+        }
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes
-    // system calls only (setsid, write, unshare, mount, chdir) on values that were allocated
+    // system calls only (setsid, write, unshare, mount, chdir, prctl, landlock) on values that were allocated
     // before the fork; errors are numbers, and nothing is locked or allocated.
     #[expect(
         unsafe_code,

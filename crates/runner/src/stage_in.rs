@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use trainyard_api::runner::WorkOrder;
 use trainyard_definition::{Limits, unpack};
-use trainyard_environment::{Environment, make};
+use trainyard_environment::{Environment, make, make_layer};
 use trainyard_transfer::{Bucket, Cache, Http, Progress, Staged as Fetched, Upload, stage_in};
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) async fn stage(
     let (data, code, environment, checkpoints) = tokio::try_join!(
         fetch_data(order, layout, node, http),
         fetch_code(order, layout, node, link),
-        make_environment(order, node),
+        make_environment(order, layout, node),
         fetch_checkpoints(order, layout, http),
     )?;
     let (environment, lines) = environment;
@@ -105,7 +105,11 @@ async fn fetch_checkpoints(order: &WorkOrder, layout: &Layout, http: &Http) -> R
     Ok(upload)
 }
 
-async fn make_environment(order: &WorkOrder, node: &Path) -> Result<(Environment, String), Error> {
+async fn make_environment(
+    order: &WorkOrder,
+    layout: &Layout,
+    node: &Path,
+) -> Result<(Environment, String), Error> {
     let started = Instant::now();
     let mut lines = String::new();
     let root = node.join("environments");
@@ -115,6 +119,9 @@ async fn make_environment(order: &WorkOrder, node: &Path) -> Result<(Environment
     })
     .await
     .map_err(Error::Environment)?;
+    if let Some(folder) = &environment.folder {
+        make_layer(folder, &layout.layer, &order.environment.python).map_err(|e| Error::file(&layout.layer, e))?;
+    }
     let how = if environment.built { "made" } else { "ready" };
     let seconds = started.elapsed().as_secs_f64();
     lines.push_str(&format!("environment {}: {how} in {seconds:.3} s\n", order.environment.label));

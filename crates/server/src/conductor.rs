@@ -42,7 +42,17 @@ pub(crate) struct Parts {
     url: String,
     address_file: PathBuf,
     /// What programs need not see of this machine.
-    hide: Vec<String>,
+    private: Private,
+}
+
+/// What programs need not see of this machine, and whether they are kept from it.
+pub(crate) struct Private {
+    /// Programs are kept apart.
+    pub(crate) isolate: bool,
+    /// Folders that are closed.
+    pub(crate) closed: Vec<PathBuf>,
+    /// Files and folders in them that can be covered.
+    pub(crate) hide: Vec<PathBuf>,
 }
 
 impl Conductor {
@@ -53,14 +63,13 @@ impl Conductor {
         queue: Queue,
         node: PathBuf,
         (url, address_file): (String, PathBuf),
-        mut hide: Vec<String>,
+        mut private: Private,
     ) -> Self {
-        for folder in ["runs", "spare", "definitions"] {
-            hide.push(node.join(folder).display().to_string());
-        }
+        private.closed.push(node.clone());
+        private.hide.extend(["runs", "spare", "definitions", "cache"].map(|f| node.join(f)));
         let queue = Mutex::new(queue);
         let active = Mutex::default();
-        Self(Arc::new(Parts { store, logs, engine, queue, active, node, url, address_file, hide }))
+        Self(Arc::new(Parts { store, logs, engine, queue, active, node, url, address_file, private }))
     }
 
     /// Access to the queue, for what is asked and never waited for.
@@ -178,7 +187,9 @@ impl Conductor {
             attempt,
             token: Secret::new(token),
             node: self.0.node.display().to_string(),
-            hide: self.0.hide.clone(),
+            isolate: self.0.private.isolate,
+            closed: texts(&self.0.private.closed),
+            hide: texts(&self.0.private.hide),
         };
         if let Err(error) = self.0.engine.submit(&Placement { ticket }).await {
             tracing::error!(%error, %run, attempt, "a runner cannot be started");
@@ -274,6 +285,10 @@ impl Conductor {
         }
         self.0.logs.remove(run);
     }
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|p| p.display().to_string()).collect()
 }
 
 /// What a task came to; one that panicked has logged why.

@@ -46,9 +46,11 @@ pub struct S3Config {
 }
 
 /// `[local]`: what this machine gives to runs. What is absent is found out.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalConfig {
+    /// Keep programs apart from the server's files and processes, and from each other's.
+    pub isolate: bool,
     /// CPU cores.
     pub cpus: Option<f64>,
     /// Memory, such as `24GiB`.
@@ -59,6 +61,12 @@ pub struct LocalConfig {
     pub pretend_gpus: Option<u32>,
     /// Folder of caches, environments and running attempts; `node` in the data folder when absent.
     pub node: Option<PathBuf>,
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self { isolate: true, cpus: None, memory: None, gpus: None, pretend_gpus: None, node: None }
+    }
 }
 
 /// `[compute.NAME]`.

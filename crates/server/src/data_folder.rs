@@ -67,7 +67,7 @@ impl DataFolder {
     }
 
     /// What a program on this machine need not see: keys, databases, other people's code and results.
-    pub fn private(root: &Path) -> Vec<String> {
+    pub fn private(root: &Path) -> Vec<PathBuf> {
         let names = [
             "admin-token",
             "secret.key",
@@ -80,8 +80,9 @@ impl DataFolder {
             "definitions",
             "models",
             "logs",
+            "tmp",
         ];
-        names.iter().map(|n| root.join(n).display().to_string()).collect()
+        names.iter().map(|n| root.join(n)).collect()
     }
 
     /// The database.

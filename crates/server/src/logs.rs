@@ -353,7 +353,7 @@ mod tests {
     fn since_a_time_begins_with_what_arrived_then() {
         let (dir, logs, run) = log();
         let log = logs.of(&run);
-        let mut append = |text: &str, at: i64| {
+        let append = |text: &str, at: i64| {
             let mut writer = log.writer.lock().unwrap();
             log.mark(&mut writer, at).unwrap();
             appending(&log.files.log).unwrap().write_all(text.as_bytes()).unwrap();

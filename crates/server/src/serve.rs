@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,7 @@ use trainyard_transfer::Http;
 use crate::{
     Address, Config, ConfigError, DataFolder,
     access::Access,
-    conductor::Conductor,
+    conductor::{Conductor, Private},
     config::parse_bytes,
     logs::Logs,
     recovery, retention, routes,
@@ -64,6 +64,18 @@ pub enum StartError {
     /// This program's own path is not known.
     #[error("the path of this program is not known: {0}")]
     Program(std::io::Error),
+}
+
+/// What programs need not see: the data folder, and what the command line of this user remembers.
+fn private(config: &Config) -> Private {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let user = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|h| h.join(".config")));
+    let user = user.map(|folder| folder.join("trainyard"));
+    Private {
+        isolate: config.local.isolate,
+        closed: std::iter::once(config.data.clone()).chain(user.clone()).collect(),
+        hide: DataFolder::private(&config.data).into_iter().chain(user).collect(),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -154,7 +166,7 @@ pub async fn serve(
         queue,
         node,
         (own_url.clone(), DataFolder::address_path(&config.data)),
-        DataFolder::private(&config.data),
+        private(&config),
     );
     let address = Address { url: url.clone(), runner_url: own_url, s3_url, pid: std::process::id() };
     let app = App::new(Parts {

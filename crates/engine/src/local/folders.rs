@@ -83,7 +83,10 @@ impl Folders {
         if spares.len() >= MOST_SPARES {
             return Ok(false);
         }
-        let number = (0..).find(|n| !spares.contains(n) && !self.spare(*n).exists()).unwrap_or(u64::MAX);
+        let mut numbers = 0..2 * MOST_SPARES as u64;
+        let Some(number) = numbers.find(|n| !spares.contains(n) && !self.spare(*n).exists()) else {
+            return Ok(false);
+        };
         fs::rename(folder, self.spare(number))?;
         spares.push(number);
         Ok(true)
