@@ -8,6 +8,7 @@ use crate::harness::{Yard, code_folder};
 fn redact(yard: &Yard, id: &str, text: &str) -> String {
     let mut out = text.replace(id, "training-XXXXXXXXX").replace(yard.dir.path().to_str().unwrap(), "DIR");
     out = out.replace(&yard.url, "URL").replace(&yard.store.endpoint_url, "S3");
+    out = out.replace(&yard.data, "data").replace(&yard.results, "results");
     let words = out.split_inclusive(char::is_whitespace).map(|word| {
         let trimmed = word.trim_end();
         let tail = &word[trimmed.len()..];

@@ -169,13 +169,24 @@ fn what_a_run_cannot_have_is_refused_at_submit() {
     let keys = refused(&good, &["training_data_reference.connection.secret_access_key=wrong"]);
     assert!(keys.contains("TY0110") && keys.contains("SignatureDoesNotMatch"), "{keys}");
     let endpoint = yard.store.endpoint_url.clone();
-    let bucket = refused(&yard.manifest_with("b", "true", &endpoint, "data", "missing-bucket"), &[]);
+    let bucket = refused(&yard.manifest_with("b", "true", &endpoint, &yard.data, "missing-bucket"), &[]);
     assert!(
         bucket.contains("TY0111") && bucket.contains("NoSuchBucket") && bucket.contains("results bucket"),
         "{bucket}"
     );
-    let nowhere = refused(&yard.manifest_with("n", "true", "http://127.0.0.1:1", "data", "results"), &[]);
+    let nowhere = refused(&yard.manifest_with("n", "true", "http://127.0.0.1:1", &yard.data, &yard.results), &[]);
     assert!(nowhere.contains("TY0112"), "{nowhere}");
+    if !yard.is_at_home() {
+        // A pair of keys that may read only: a program's work could not be kept.
+        let reader = refused(
+            &good,
+            &[
+                "training_results_reference.connection.access_key_id=READER",
+                "training_results_reference.connection.secret_access_key=READERSECRET",
+            ],
+        );
+        assert!(reader.contains("TY0110") && reader.contains("results bucket"), "{reader}");
+    }
     assert_eq!(yard.cli(&["list", "-q"]).ok(), "", "nothing was accepted");
 }
 

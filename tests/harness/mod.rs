@@ -3,7 +3,7 @@
 mod tools;
 mod yard;
 
-pub use tools::{Tools, seaweed};
+pub use tools::Tools;
 pub use yard::{Said, Yard, block_on, code_folder, programs};
 
 use std::time::{Duration, Instant};

@@ -47,15 +47,26 @@ pub struct Yard {
     pub dir: TempDir,
     child: Option<Child>,
     pub url: String,
-    /// Endpoint and keys that manifests name.
+    /// Endpoint and keys that manifests name: this server's own store, or the one that
+    /// `TRAINYARD_TEST_STORE` names as `ENDPOINT ACCESS_KEY SECRET_KEY`.
     pub store: trainyard_api::Connection,
+    /// The buckets that manifests name.
+    pub data: String,
+    pub results: String,
+    /// Address of this server's own store, once it has one.
+    own_store: String,
     /// The user that the server runs as, when it is not this one.
     user: Option<u32>,
 }
 
-/// The buckets of every yard.
-const DATA: &str = "data";
-const RESULTS: &str = "results";
+/// The store that somebody else wrote, when the suite runs on one.
+fn elsewhere() -> Option<trainyard_api::Connection> {
+    let text = std::env::var("TRAINYARD_TEST_STORE").ok()?;
+    let mut words = text.split(' ').map(str::to_owned);
+    let mut word = || words.next().expect("TRAINYARD_TEST_STORE is `ENDPOINT ACCESS_KEY SECRET_KEY`");
+    let (endpoint_url, access_key_id) = (word(), word());
+    Some(trainyard_api::Connection { endpoint_url, access_key_id, secret_access_key: trainyard_api::Secret::new(word()) })
+}
 
 impl Yard {
     /// With one CPU core and much memory pretended, so that tests do not depend on the machine.
@@ -81,8 +92,13 @@ impl Yard {
         if let Some(user) = user {
             std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
         }
-        let store = trainyard_api::Connection::default();
-        let mut yard = Self { dir, child: None, url: String::new(), store, user };
+        let store = elsewhere().unwrap_or_default();
+        // A store elsewhere is shared: buckets of this test's own.
+        let tail = if elsewhere().is_some() { dir.path().to_str().unwrap().rsplit('-').next() } else { None };
+        let bucket = |name: &str| tail.map_or(name.to_owned(), |t| format!("{name}-{}", t.to_lowercase()));
+        let (data, results) = (bucket("data"), bucket("results"));
+        let (url, own_store) = (String::new(), String::new());
+        let mut yard = Self { dir, child: None, url, store, data, results, own_store, user };
         yard.restart();
         yard.make_buckets();
         yard
@@ -100,7 +116,7 @@ impl Yard {
     pub fn restart(&mut self) {
         let log =
             fs::File::options().create(true).append(true).open(self.dir.path().join("server.log")).unwrap();
-        let s3 = self.store.endpoint_url.trim_start_matches("http://").to_owned();
+        let s3 = self.own_store.trim_start_matches("http://").to_owned();
         let or_free = |a: &str| if a.is_empty() { "127.0.0.1:0".to_owned() } else { a.to_owned() };
         let mut command = Command::new(Self::program());
         if let Some(user) = self.user {
@@ -130,13 +146,27 @@ impl Yard {
             (address["pid"] == pid).then_some(address)
         });
         address["url"].as_str().unwrap().clone_into(&mut self.url);
+        address["s3_url"].as_str().unwrap().clone_into(&mut self.own_store);
+        if elsewhere().is_none() {
+            self.store = self.own_store();
+        }
+    }
+
+    /// This server's own store.
+    pub fn own_store(&self) -> trainyard_api::Connection {
         let keys: Value =
             serde_json::from_slice(&fs::read(self.data_folder().join("s3-keys.json")).unwrap()).unwrap();
-        self.store = trainyard_api::Connection {
-            endpoint_url: address["s3_url"].as_str().unwrap().to_owned(),
-            access_key_id: keys["access_key_id"].as_str().unwrap().to_owned(),
-            secret_access_key: trainyard_api::Secret::new(keys["secret_access_key"].as_str().unwrap()),
-        };
+        let text = |key: &str| keys[key].as_str().unwrap().to_owned();
+        trainyard_api::Connection {
+            endpoint_url: self.own_store.clone(),
+            access_key_id: text("access_key_id"),
+            secret_access_key: trainyard_api::Secret::new(text("secret_access_key")),
+        }
+    }
+
+    /// Whether runs use this server's own store. What a test shows of that store is shown only then.
+    pub fn is_at_home(&self) -> bool {
+        self.store.endpoint_url == self.own_store
     }
 
     pub fn server_pid(&self) -> u32 {
@@ -199,8 +229,20 @@ impl Yard {
 
     fn make_buckets(&self) {
         block_on(async {
-            self.bucket(DATA).create().await.unwrap();
-            self.bucket(RESULTS).create().await.unwrap();
+            self.bucket(&self.data).create().await.unwrap();
+            self.bucket(&self.results).create().await.unwrap();
+        });
+    }
+
+    /// A store elsewhere is not gone with this test: it should not fill up.
+    fn remove_buckets(&self) {
+        block_on(async {
+            for name in [&self.data, &self.results] {
+                let bucket = self.bucket(name);
+                for object in bucket.list("").await.unwrap_or_default() {
+                    let _ = bucket.delete(&object.key).await;
+                }
+            }
         });
     }
 
@@ -210,24 +252,24 @@ impl Yard {
 
     /// Puts an object into the data bucket.
     pub fn put(&self, key: &str, bytes: &[u8]) {
-        block_on(self.bucket(DATA).put(key, bytes::Bytes::copy_from_slice(bytes))).unwrap();
+        block_on(self.bucket(&self.data).put(key, bytes::Bytes::copy_from_slice(bytes))).unwrap();
     }
 
     /// Keys and sizes of what a run left in the results bucket, without the run's own prefix.
     pub fn results(&self, run: &str) -> BTreeMap<String, u64> {
         let prefix = format!("{run}/");
-        let objects = block_on(self.bucket(RESULTS).list(&prefix)).unwrap();
+        let objects = block_on(self.bucket(&self.results).list(&prefix)).unwrap();
         objects.into_iter().map(|o| (o.key[prefix.len()..].to_owned(), o.size)).collect()
     }
 
     pub fn result(&self, run: &str, key: &str) -> String {
-        let bytes = block_on(self.bucket(RESULTS).get_bytes(&format!("{run}/{key}"))).unwrap();
+        let bytes = block_on(self.bucket(&self.results).get_bytes(&format!("{run}/{key}"))).unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     /// A manifest for this server's store, with the machine's own python and one CPU.
     pub fn manifest(&self, name: &str, command: &str) -> PathBuf {
-        self.manifest_with(name, command, &self.store.endpoint_url, DATA, RESULTS)
+        self.manifest_with(name, command, &self.store.endpoint_url, &self.data, &self.results)
     }
 
     pub fn manifest_with(
@@ -325,6 +367,9 @@ impl Drop for Yard {
         self.kill_server();
         for (_, pid) in self.runners() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        if elsewhere().is_some() && !std::thread::panicking() {
+            self.remove_buckets();
         }
         // Programs of killed runners: those in groups of this yard's runs.
         for run in fs::read_dir(self.data_folder().join("node/runs")).into_iter().flatten().flatten() {
