@@ -64,7 +64,8 @@ fn thieves_report(yard: &Yard) -> String {
 }
 
 fn nothing_was_stolen(report: &str, signals: bool) {
-    let tries: Vec<&str> = report.lines().filter(|l| l.ends_with(" DONE") || l.ends_with(" refused")).collect();
+    let tries: Vec<&str> =
+        report.lines().filter(|l| l.ends_with(" DONE") || l.ends_with(" refused")).collect();
     assert!(tries.len() > 20, "{report}");
     for line in tries {
         let allowed = line.starts_with("may-") || (line.starts_with("signal-") && !signals);
@@ -122,12 +123,23 @@ fn what_a_run_installs_is_its_own() {
     let run = |command: &str| {
         let set = ["model_definition.framework.name=numpy", "model_definition.framework.version=2"];
         let manifest = yard.manifest("pip", command);
-        let words = ["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q", "--set", set[0], "--set", set[1]];
+        let words = [
+            "train",
+            code.to_str().unwrap(),
+            manifest.to_str().unwrap(),
+            "-q",
+            "--set",
+            set[0],
+            "--set",
+            set[1],
+        ];
         let id = yard.cli(&words).ok().trim().to_owned();
         assert_eq!(yard.wait_end(&id)["state"], "completed", "{}", yard.cli(&["logs", &id]).out);
         yard.cli(&["logs", &id]).ok()
     };
-    let log = run("python make.py && pip install --no-index ./own-1.0-py3-none-any.whl && python -c 'import own, numpy'");
+    let log = run(
+        "python make.py && pip install --no-index ./own-1.0-py3-none-any.whl && python -c 'import own, numpy'",
+    );
     assert!(log.contains("installed\n"), "{log}");
     let log = run("python -c 'import numpy; import own' || echo not there");
     assert!(log.contains("not there"), "the next run has what the last one installed: {log}");
@@ -147,5 +159,9 @@ fn a_program_that_the_kernel_killed_for_memory_says_so() {
     let status = yard.wait_end(&id);
     let _ = fs::remove_dir(&group);
     let error = &status["error"]["errors"][0];
-    assert_eq!((error["code"].as_str(), error["signal"].as_str()), (Some("TY0403"), Some("SIGKILL")), "{status:#}");
+    assert_eq!(
+        (error["code"].as_str(), error["signal"].as_str()),
+        (Some("TY0403"), Some("SIGKILL")),
+        "{status:#}"
+    );
 }

@@ -174,7 +174,8 @@ fn what_a_run_cannot_have_is_refused_at_submit() {
         bucket.contains("TY0111") && bucket.contains("NoSuchBucket") && bucket.contains("results bucket"),
         "{bucket}"
     );
-    let nowhere = refused(&yard.manifest_with("n", "true", "http://127.0.0.1:1", &yard.data, &yard.results), &[]);
+    let nowhere =
+        refused(&yard.manifest_with("n", "true", "http://127.0.0.1:1", &yard.data, &yard.results), &[]);
     assert!(nowhere.contains("TY0112"), "{nowhere}");
     if !yard.is_at_home() {
         // A pair of keys that may read only: a program's work could not be kept.

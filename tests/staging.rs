@@ -117,7 +117,8 @@ fn data_wait_for_a_store_that_is_away() {
     // Two servers: one with the store, one that places the run and stays.
     let store = yard.store.clone();
     let placer = Yard::start();
-    let manifest = placer.manifest_with("late", "cat $DATA_DIR/input", &store.endpoint_url, &yard.data, &yard.results);
+    let manifest =
+        placer.manifest_with("late", "cat $DATA_DIR/input", &store.endpoint_url, &yard.data, &yard.results);
     let text = std::fs::read_to_string(&manifest).unwrap();
     let (own, there) = (placer.store.clone(), store);
     let text = text

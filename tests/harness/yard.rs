@@ -65,7 +65,11 @@ fn elsewhere() -> Option<trainyard_api::Connection> {
     let mut words = text.split(' ').map(str::to_owned);
     let mut word = || words.next().expect("TRAINYARD_TEST_STORE is `ENDPOINT ACCESS_KEY SECRET_KEY`");
     let (endpoint_url, access_key_id) = (word(), word());
-    Some(trainyard_api::Connection { endpoint_url, access_key_id, secret_access_key: trainyard_api::Secret::new(word()) })
+    Some(trainyard_api::Connection {
+        endpoint_url,
+        access_key_id,
+        secret_access_key: trainyard_api::Secret::new(word()),
+    })
 }
 
 impl Yard {

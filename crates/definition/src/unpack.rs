@@ -53,7 +53,8 @@ fn prune(archive: &mut Archive, folder: &Path) -> Result<(), Error> {
     let keep = |path: &Path, m: &Metadata| {
         let ours = m.uid() == nix::unistd::geteuid().as_raw();
         // A file with a second name is somebody else's too.
-        ours && (m.is_dir() && folders.contains(path) || m.is_file() && m.nlink() == 1 && files.contains(path))
+        ours && (m.is_dir() && folders.contains(path)
+            || m.is_file() && m.nlink() == 1 && files.contains(path))
     };
     prune_below(folder, &keep).map_err(|e| Error::file(folder, e))
 }
@@ -143,7 +144,9 @@ mod tests {
         zip(&path, &[("main.py", "second"), ("pkg/x.py", "x2"), ("linked.py", "l"), ("gone", "a file now")]);
         unpack(&path, &folder, &Limits::default()).unwrap();
         assert_eq!(fs::read_to_string(&outside).unwrap(), "outside", "a link was written through");
-        for (name, text) in [("main.py", "second"), ("pkg/x.py", "x2"), ("linked.py", "l"), ("gone", "a file now")] {
+        for (name, text) in
+            [("main.py", "second"), ("pkg/x.py", "x2"), ("linked.py", "l"), ("gone", "a file now")]
+        {
             assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), text);
             assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
         }

@@ -54,7 +54,8 @@ mod tests {
 
     fn run(command: &mut Command) -> String {
         let output = command.output().unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{command:?}: {text}");
         text
     }
@@ -90,10 +91,12 @@ mod tests {
         make_layer(&base, &layer, &python).unwrap();
         pip(&layer, &wheel(dir.path(), "own", "3.0"));
         pip(&layer, &wheel(dir.path(), "raised", "2.0"));
-        let ask = "import shared, raised, own, sys; print(shared.version, raised.version, own.version, sys.prefix)";
+        let ask =
+            "import shared, raised, own, sys; print(shared.version, raised.version, own.version, sys.prefix)";
         let said = run(Command::new(layer.join("bin/python")).args(["-c", ask]));
         assert_eq!(said.trim(), format!("1.0 2.0 3.0 {}", layer.display()));
-        let said = run(Command::new(base.join("bin/python")).args(["-c", "import raised; print(raised.version)"]));
+        let said =
+            run(Command::new(base.join("bin/python")).args(["-c", "import raised; print(raised.version)"]));
         assert_eq!(said.trim(), "1.0", "the shared environment was changed");
     }
 }

@@ -140,10 +140,14 @@ async fn build(folder: &Path, spec: &EnvironmentSpec) -> Result<(), MakeError> {
     let interpreter = folder.join("bin/python");
     if has_uv().await {
         // With pip, which runs use on their own layers.
-        run(Command::new("uv").args(["venv", "--quiet", "--seed", "--python"]).arg(&python.path).arg(folder)).await?;
+        run(Command::new("uv").args(["venv", "--quiet", "--seed", "--python"]).arg(&python.path).arg(folder))
+            .await?;
         let mut install = Command::new("uv");
         // Runs cannot write the bytecode themselves.
-        install.args(["pip", "install", "--quiet", "--compile-bytecode", "--python"]).arg(&interpreter).args(&packages);
+        install
+            .args(["pip", "install", "--quiet", "--compile-bytecode", "--python"])
+            .arg(&interpreter)
+            .args(&packages);
         if !excluded.is_empty() {
             let list = folder.join("exclude.txt");
             let lines: Vec<String> =

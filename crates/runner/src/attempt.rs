@@ -126,8 +126,7 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     let output = Output::new(order, layout, http, Some(staged.checkpoints), staged.notes)?;
     reporter.starting().map_err(|e| Error::file(&layout.spool, e))?;
     let setting = Setting { order, layout, environment: &staged.environment, isolation: &context.isolation };
-    let mut program = match program::start(&setting)
-    {
+    let mut program = match program::start(&setting) {
         Ok(program) => program,
         Err(error) => return store_early(context, &error, reporter).await,
     };

@@ -58,7 +58,8 @@ impl Layout {
     /// Folders below `job`, parents first; the last is for TensorBoard users, who write there
     /// without making it.
     fn folders(&self) -> Vec<PathBuf> {
-        let own = [&self.data, &self.code, &self.results, &self.logs, &self.checkpoints, &self.home, &self.tmp];
+        let own =
+            [&self.data, &self.code, &self.results, &self.logs, &self.checkpoints, &self.home, &self.tmp];
         own.into_iter().cloned().chain([self.logs.join("tb")]).collect()
     }
 
@@ -142,9 +143,8 @@ pub(crate) fn empty_folder(folder: &Path, keep: &impl Fn(&Path) -> bool) -> io::
 
 /// Whether this is a folder of ours with the rights that it was made with, and no link to one.
 fn is_as_made(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|m| {
-        m.is_dir() && m.mode() & 0o7777 == MODE && m.uid() == nix::unistd::geteuid().as_raw()
-    })
+    fs::symlink_metadata(path)
+        .is_ok_and(|m| m.is_dir() && m.mode() & 0o7777 == MODE && m.uid() == nix::unistd::geteuid().as_raw())
 }
 
 /// Removes a folder, also where the program took its own rights away.

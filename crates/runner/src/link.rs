@@ -79,7 +79,9 @@ impl Link {
     /// Sends a request with the attempt's token, once.
     async fn send(&self, request: RequestBuilder) -> Result<Response, LinkError> {
         let sent = request.bearer_auth(self.ticket.token.expose()).send().await;
-        let response = sent.map_err(|e| LinkError::Away(e.without_url().to_string())).inspect_err(|_| self.look_again())?;
+        let response = sent
+            .map_err(|e| LinkError::Away(e.without_url().to_string()))
+            .inspect_err(|_| self.look_again())?;
         checked(response).await
     }
 

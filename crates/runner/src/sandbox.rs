@@ -154,7 +154,8 @@ fn around(folder: &Path, closed: &[PathBuf], outside: &mut Vec<PathBuf>) {
     for entry in entries.flatten() {
         let path = entry.path();
         // A link to a closed folder does not open it: rules are about what it leads to.
-        let real = if entry.file_type().is_ok_and(|t| t.is_symlink()) { path.canonicalize().ok() } else { None };
+        let real =
+            if entry.file_type().is_ok_and(|t| t.is_symlink()) { path.canonicalize().ok() } else { None };
         let real = real.as_deref().unwrap_or(&path);
         if closed.iter().any(|c| real.starts_with(c)) {
             continue;

@@ -50,7 +50,8 @@ impl Spool {
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         let spool = Self::open(path)?;
         // Not by opening: to cut a file that is empty already makes some file systems flush it.
-        let cut = spool.file.metadata().and_then(|m| if m.len() > 0 { spool.file.set_len(0) } else { Ok(()) });
+        let cut =
+            spool.file.metadata().and_then(|m| if m.len() > 0 { spool.file.set_len(0) } else { Ok(()) });
         cut.map_err(|e| Error::file(path, e))?;
         Ok(spool)
     }

@@ -120,7 +120,8 @@ async fn make_environment(
     .await
     .map_err(Error::Environment)?;
     if let Some(folder) = &environment.folder {
-        make_layer(folder, &layout.layer, &order.environment.python).map_err(|e| Error::file(&layout.layer, e))?;
+        make_layer(folder, &layout.layer, &order.environment.python)
+            .map_err(|e| Error::file(&layout.layer, e))?;
     }
     let how = if environment.built { "made" } else { "ready" };
     let seconds = started.elapsed().as_secs_f64();

@@ -40,6 +40,41 @@ pub(crate) struct Sent {
     pub(crate) trailer: Option<String>,
 }
 
+/// What the input of a put said, whole object or part: both have the same fields.
+macro_rules! sent {
+    ($input:expr, $trailer:expr) => {
+        $crate::checksum::Sent {
+            content_md5: $input.content_md5,
+            values: [
+                $input.checksum_crc32,
+                $input.checksum_crc32c,
+                $input.checksum_crc64nvme,
+                $input.checksum_sha1,
+                $input.checksum_sha256,
+            ],
+            algorithm: $input.checksum_algorithm.map(|a| a.as_str().to_owned()),
+            trailer: $trailer,
+        }
+    };
+}
+pub(crate) use sent;
+
+/// Says checksums, by name, in an output: those of puts and of reads have the same fields.
+macro_rules! say_checksums {
+    ($output:expr, $checksums:expr) => {
+        for (name, value) in $checksums {
+            match name.as_str() {
+                "crc32" => $output.checksum_crc32 = Some(value),
+                "crc32c" => $output.checksum_crc32c = Some(value),
+                "crc64nvme" => $output.checksum_crc64nvme = Some(value),
+                "sha1" => $output.checksum_sha1 = Some(value),
+                _ => $output.checksum_sha256 = Some(value),
+            }
+        }
+    };
+}
+pub(crate) use say_checksums;
+
 impl Digests {
     pub(crate) fn new(sent: Sent) -> Self {
         let announced = |name: &str| {

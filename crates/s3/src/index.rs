@@ -195,9 +195,7 @@ pub(crate) fn scan(
 /// lies below it, an `OR` would read the bucket to its end.
 fn scan_query(bounded: bool) -> String {
     let end = if bounded { "key < ?3" } else { "?3 IS NULL" };
-    format!(
-        "SELECT {COLUMNS} FROM objects WHERE bucket = ?1 AND key >= ?2 AND {end} ORDER BY key LIMIT ?4"
-    )
+    format!("SELECT {COLUMNS} FROM objects WHERE bucket = ?1 AND key >= ?2 AND {end} ORDER BY key LIMIT ?4")
 }
 
 #[cfg(test)]

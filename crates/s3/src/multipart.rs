@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     EmbeddedStore, blob,
-    checksum::{Digests, Sent, empty_crc64, join_crc64},
+    checksum::{Digests, empty_crc64, join_crc64, say_checksums, sent},
     conditions::Conditions,
     encoding::Encoding,
     error::{Failure, no_such_upload},
@@ -124,27 +124,10 @@ impl EmbeddedStore {
         let input = request.input;
         check_number(input.part_number)?;
         self.ask(|c| require_upload(c, &input.upload_id, &input.bucket, &input.key))?;
-        let sent = Sent {
-            content_md5: input.content_md5,
-            values: [
-                input.checksum_crc32,
-                input.checksum_crc32c,
-                input.checksum_crc64nvme,
-                input.checksum_sha1,
-                input.checksum_sha256,
-            ],
-            algorithm: input.checksum_algorithm.map(|a| a.as_str().to_owned()),
-            trailer,
-        };
-        let received = blob::receive(
-            &self.folder,
-            input.body,
-            input.content_length,
-            Digests::new(sent),
-            trailers.as_ref(),
-            true,
-        )
-        .await?;
+        let digests = Digests::new(sent!(input, trailer));
+        let received =
+            blob::receive(&self.folder, input.body, input.content_length, digests, trailers.as_ref(), true)
+                .await?;
         let Content::Segments(segments) = received.content else {
             return Err(s3_error!(InternalError));
         };
@@ -160,15 +143,7 @@ impl EmbeddedStore {
         )
         .await?;
         let mut output = UploadPartOutput { e_tag: Some(ETag::Strong(etag)), ..UploadPartOutput::default() };
-        for (name, value) in received.verified.checksums {
-            match name.as_str() {
-                "crc32" => output.checksum_crc32 = Some(value),
-                "crc32c" => output.checksum_crc32c = Some(value),
-                "sha1" => output.checksum_sha1 = Some(value),
-                "sha256" => output.checksum_sha256 = Some(value),
-                _ => output.checksum_crc64nvme = Some(value),
-            }
-        }
+        say_checksums!(output, received.verified.checksums);
         Ok(S3Response::new(output))
     }
 

@@ -10,7 +10,7 @@ use trainyard_sqlite::rusqlite::Connection;
 use crate::{
     EmbeddedStore,
     blob::{self, Received},
-    checksum::{Digests, Sent},
+    checksum::{Digests, say_checksums, sent},
     conditions::Conditions,
     error::{Failure, no_such_key},
     index::{self, Content, Headers, Object, Segment},
@@ -30,27 +30,10 @@ impl EmbeddedStore {
         let input = request.input;
         // Before the body, so that a large upload into nowhere is not taken in.
         self.ask(|c| index::require_bucket(c, &input.bucket))?;
-        let sent = Sent {
-            content_md5: input.content_md5,
-            values: [
-                input.checksum_crc32,
-                input.checksum_crc32c,
-                input.checksum_crc64nvme,
-                input.checksum_sha1,
-                input.checksum_sha256,
-            ],
-            algorithm: input.checksum_algorithm.map(|a| a.as_str().to_owned()),
-            trailer,
-        };
-        let received = blob::receive(
-            &self.folder,
-            input.body,
-            input.content_length,
-            Digests::new(sent),
-            trailers.as_ref(),
-            false,
-        )
-        .await?;
+        let digests = Digests::new(sent!(input, trailer));
+        let received =
+            blob::receive(&self.folder, input.body, input.content_length, digests, trailers.as_ref(), false)
+                .await?;
         let headers = Headers {
             content_type: input.content_type,
             content_encoding: without_chunking(input.content_encoding),
@@ -69,15 +52,7 @@ impl EmbeddedStore {
         let checksums = received.verified.checksums.clone();
         let etag = self.store(input.bucket, input.key, headers, received, conditions).await?;
         let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..PutObjectOutput::default() };
-        for (name, value) in checksums {
-            match name.as_str() {
-                "crc32" => output.checksum_crc32 = Some(value),
-                "crc32c" => output.checksum_crc32c = Some(value),
-                "sha1" => output.checksum_sha1 = Some(value),
-                "sha256" => output.checksum_sha256 = Some(value),
-                _ => output.checksum_crc64nvme = Some(value),
-            }
-        }
+        say_checksums!(output, checksums);
         Ok(S3Response::new(output))
     }
 
@@ -292,15 +267,7 @@ fn describe(object: &Object, checksums: bool) -> HeadObjectOutput {
     };
     if checksums {
         output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
-        for (name, value) in headers.checksums {
-            match name.as_str() {
-                "crc32" => output.checksum_crc32 = Some(value),
-                "crc32c" => output.checksum_crc32c = Some(value),
-                "crc64nvme" => output.checksum_crc64nvme = Some(value),
-                "sha1" => output.checksum_sha1 = Some(value),
-                _ => output.checksum_sha256 = Some(value),
-            }
-        }
+        say_checksums!(output, headers.checksums);
     }
     output
 }

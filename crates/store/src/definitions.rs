@@ -3,7 +3,7 @@
 use trainyard_api::{NewDefinition, Time, Uuid, runner::Package};
 use trainyard_sqlite::rusqlite::{Row, params};
 
-use crate::{Error, Store};
+use crate::{Error, Store, rows};
 
 /// A definition as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,8 @@ pub struct DefinitionRecord {
     pub content: Option<Package>,
 }
 
-const COLUMNS: &str = "id, version, number, owner, created_at, modified_at, body, sha256, size";
+const SELECT: &str =
+    "SELECT id, version, number, owner, created_at, modified_at, body, sha256, size FROM definitions";
 
 fn record(row: &Row<'_>) -> Result<DefinitionRecord, Error> {
     let uuid = |text: String| text.parse().map_err(|_| Error::Record(format!("{text} is not a UUID")));
@@ -69,11 +70,7 @@ impl Store {
 
     /// One definition.
     pub fn definition(&self, id: Uuid) -> Result<DefinitionRecord, Error> {
-        self.db.read(|c| {
-            let mut query = c.prepare_cached(&format!("SELECT {COLUMNS} FROM definitions WHERE id = ?1"))?;
-            let mut rows = query.query([id.to_string()])?;
-            rows.next()?.map_or(Err(Error::NotFound), record)
-        })
+        self.db.read(|c| rows::one(c, SELECT, &id.to_string(), record))
     }
 
     /// Definitions of `owner`, newest first.
@@ -84,19 +81,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<DefinitionRecord>, Error> {
         let owner = owner.to_owned();
-        self.db
-            .read_long(move |c| {
-                let mut query = c.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM definitions WHERE owner = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3"
-                ))?;
-                let mut rows = query.query(params![owner, before.unwrap_or(i64::MAX), limit])?;
-                let mut found = Vec::new();
-                while let Some(row) = rows.next()? {
-                    found.push(record(row)?);
-                }
-                Ok(found)
-            })
-            .await
+        self.db.read_long(move |c| rows::newest(c, SELECT, &owner, before, limit, record)).await
     }
 
     /// Notes that the zip of a definition is there.

@@ -7,6 +7,7 @@ mod attempts;
 mod definitions;
 mod error;
 mod models;
+mod rows;
 mod runs;
 mod schema;
 mod seal;

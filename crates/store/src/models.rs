@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use trainyard_api::{Framework, RunId, Time, Uuid};
 use trainyard_sqlite::rusqlite::{Row, params};
 
-use crate::{Error, Store};
+use crate::{Error, Store, rows};
 
 /// A stored model as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,8 @@ struct Body {
     framework: Framework,
 }
 
-const COLUMNS: &str = "id, version, number, owner, created_at, modified_at, run, body, state, message, size";
+const SELECT: &str =
+    "SELECT id, version, number, owner, created_at, modified_at, run, body, state, message, size FROM models";
 
 fn record(row: &Row<'_>) -> Result<ModelRecord, Error> {
     let uuid = |text: String| text.parse().map_err(|_| Error::Record(format!("{text} is not a UUID")));
@@ -96,11 +97,7 @@ impl Store {
 
     /// One model.
     pub fn model(&self, id: Uuid) -> Result<ModelRecord, Error> {
-        self.db.read(|c| {
-            let mut query = c.prepare_cached(&format!("SELECT {COLUMNS} FROM models WHERE id = ?1"))?;
-            let mut rows = query.query([id.to_string()])?;
-            rows.next()?.map_or(Err(Error::NotFound), record)
-        })
+        self.db.read(|c| rows::one(c, SELECT, &id.to_string(), record))
     }
 
     /// Models of `owner`, newest first.
@@ -111,32 +108,13 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ModelRecord>, Error> {
         let owner = owner.to_owned();
-        self.db
-            .read_long(move |c| {
-                let mut query = c.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM models WHERE owner = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3"
-                ))?;
-                let mut rows = query.query(params![owner, before.unwrap_or(i64::MAX), limit])?;
-                let mut found = Vec::new();
-                while let Some(row) = rows.next()? {
-                    found.push(record(row)?);
-                }
-                Ok(found)
-            })
-            .await
+        self.db.read_long(move |c| rows::newest(c, SELECT, &owner, before, limit, record)).await
     }
 
     /// Models whose archive was being made when the server stopped.
     pub fn unfinished_models(&self) -> Result<Vec<ModelRecord>, Error> {
-        self.db.read(|c| {
-            let mut query = c.prepare(&format!("SELECT {COLUMNS} FROM models WHERE state = 'persisting'"))?;
-            let mut rows = query.query([])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                found.push(record(row)?);
-            }
-            Ok(found)
-        })
+        let sql = format!("{SELECT} WHERE state = 'persisting'");
+        self.db.read(|c| rows::all(c, &sql, [], record))
     }
 
     /// Notes how the archive came out: its size, or why there is none.

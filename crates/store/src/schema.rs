@@ -83,7 +83,8 @@ mod tests {
 
     fn schema(path: &Path) -> Vec<String> {
         let c = Connection::open(path).unwrap();
-        let mut query = c.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        let mut query =
+            c.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
         let rows = query.query_map([], |r| r.get(0)).unwrap();
         rows.collect::<Result<_, _>>().unwrap()
     }

@@ -145,7 +145,9 @@ impl ForkServer {
         loop {
             let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, format!("its process exited with status {code}")),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, format!("its process was ended by {signal}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, format!("its process was ended by {signal}"))
+                }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error).context("waiting for runners"),

@@ -12,11 +12,11 @@ use axum::{
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use trainyard_api::{Code, Definition, NewDefinition, Page, Time, Uuid, runner::Package};
+use trainyard_api::{Code, Definition, NewDefinition, Page, Time, runner::Package};
 use trainyard_definition as definition;
 use trainyard_store::{Caller, DefinitionRecord};
 
-use super::paging::Paging;
+use super::{owned, paging::Paging};
 use crate::{
     auth::User,
     problem::{Answer, Body, Refusal},
@@ -55,13 +55,7 @@ pub(crate) async fn list(
 
 /// The definition, if it is the caller's.
 pub(crate) fn find(app: &App, caller: &Caller, id: &str) -> Answer<DefinitionRecord> {
-    let missing = || Refusal::not_found("training definition", id);
-    let uuid: Uuid = id.parse().map_err(|_| missing())?;
-    match app.store.definition(uuid) {
-        Ok(record) if record.owner == caller.owner => Ok(record),
-        Ok(_) | Err(trainyard_store::Error::NotFound) => Err(missing()),
-        Err(error) => Err(error.into()),
-    }
+    owned::find(caller, id, |id| app.store.definition(id))
 }
 
 /// `GET /v3/ml_assets/training_definitions/{id}`.

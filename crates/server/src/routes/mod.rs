@@ -5,6 +5,7 @@ mod health;
 mod instance;
 mod models;
 mod monitor;
+mod owned;
 mod paging;
 mod runner;
 mod runs;

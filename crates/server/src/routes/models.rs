@@ -10,7 +10,7 @@ use trainyard_api::{Code, NewModelAsset, Page, StoredAsset, StoredModel, Time, U
 use trainyard_store::{Caller, ModelRecord, Record};
 use trainyard_transfer::Bucket;
 
-use super::{definitions::file_answer, paging::Paging, runs};
+use super::{definitions::file_answer, owned, paging::Paging, runs};
 use crate::{
     archive,
     auth::User,
@@ -57,13 +57,7 @@ async fn copy(app: &App, run: &Record, model: Uuid) {
 }
 
 fn find(app: &App, caller: &Caller, id: &str) -> Answer<ModelRecord> {
-    let missing = || Refusal::not_found("model", id);
-    let uuid: Uuid = id.parse().map_err(|_| missing())?;
-    match app.store.model(uuid) {
-        Ok(record) if record.owner == caller.owner => Ok(record),
-        Ok(_) | Err(trainyard_store::Error::NotFound) => Err(missing()),
-        Err(error) => Err(error.into()),
-    }
+    owned::find(caller, id, |id| app.store.model(id))
 }
 
 /// `GET /v3/ml_assets/models`.

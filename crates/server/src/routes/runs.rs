@@ -7,11 +7,11 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use trainyard_api::{Code, NewRun, Page, PatchOp, Problem, Run, RunId, Time, runner::Demand};
+use trainyard_api::{Code, NewRun, Page, PatchOp, Problem, Run, Time, runner::Demand};
 use trainyard_lifecycle::Event;
 use trainyard_store::{Caller, Record, Spec, Which};
 
-use super::{definitions, paging::Paging};
+use super::{definitions, owned, paging::Paging};
 use crate::{
     access::Role,
     auth::User,
@@ -167,13 +167,7 @@ async fn check_buckets(app: &App, new: &NewRun) -> Answer<()> {
 
 /// The run, if it is the caller's.
 pub(crate) fn find(app: &App, caller: &Caller, id: &str) -> Answer<Record> {
-    let missing = || Refusal::not_found("training run", id);
-    let run: RunId = id.parse().map_err(|_| missing())?;
-    match app.store.run(&run) {
-        Ok(record) if record.owner == caller.owner && !record.run.delete_asked => Ok(record),
-        Ok(_) | Err(trainyard_store::Error::NotFound) => Err(missing()),
-        Err(error) => Err(error.into()),
-    }
+    owned::find(caller, id, |id| app.store.run(&id))
 }
 
 /// Query of [`list`] besides the page. Trainyard's own: old clients do not send it.
@@ -188,7 +182,10 @@ pub(crate) struct Sought {
 impl Sought {
     fn which(self) -> Answer<(Which, String)> {
         let query = |key: &str, value: &str| {
-            format!("&{}", url::form_urlencoded::Serializer::new(String::new()).append_pair(key, value).finish())
+            format!(
+                "&{}",
+                url::form_urlencoded::Serializer::new(String::new()).append_pair(key, value).finish()
+            )
         };
         match self {
             Self { id: None, name: None } => Ok((Which::All, String::new())),
