@@ -279,3 +279,44 @@ fn runners_find_a_server_that_comes_back_under_another_address() {
     assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), (1..=100).collect::<Vec<u32>>());
     assert_eq!(yard.status(&id)["attempt"], 1, "runner {runner} was taken for lost");
 }
+
+#[test]
+fn a_full_disk_is_waited_for_and_loses_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("NOT RUN: only root can make a small disk");
+        return;
+    }
+    let yard = Yard::on_small_disk(64);
+    let id = yard.train(
+        "full",
+        "mkdir $RESULT_DIR/model; head -c 3000000 /dev/urandom > $RESULT_DIR/model/w; touch $JOB_STATE_DIR/hold; \
+         for i in $(seq 1 50); do echo line $i; done; while [ -e $JOB_STATE_DIR/hold ]; do sleep 0.05; done; exit 3",
+    );
+    yard.wait_log(&id, "line 50\n");
+    // The disk is filled to its last block, and then the program ends.
+    let ballast = yard.dir.path().join("ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
+    let runner = yard.runners()[&id];
+    std::fs::remove_file(yard.data_folder().join("node/runs").join(&id).join("job/hold")).unwrap();
+    wait_for("the program's end", PATIENCE, || programs(&id).is_empty().then_some(()));
+    wait_for("the server says that it has no room", PATIENCE, || {
+        (yard.http("GET", "/readyz", None, None).0 == 507).then_some(())
+    });
+    let token = yard.admin_token();
+    let (status, answer) =
+        yard.http("POST", "/v3/ml_assets/training_definitions", Some(&token), Some(br#"{"name":"n","framework":{"name":"custom","version":"1"}}"#.to_vec()));
+    assert_eq!((status, answer["errors"][0]["code"].as_str()), (507, Some("TY0002")), "{answer}");
+    // Long enough for the runner to have met the full disk in all its ways.
+    let begun = Instant::now();
+    wait_for("three seconds", PATIENCE, || (begun.elapsed() > Duration::from_secs(3)).then_some(()));
+    assert_eq!(yard.runners().get(&id), Some(&runner), "the runner did not wait");
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    let status = yard.wait_end(&id);
+    assert_eq!(status["error"]["errors"][0]["exit_code"], 3, "{status:#}");
+    assert_eq!(status["attempt"], 1, "{status:#}");
+    assert_eq!(yard.results(&id)["model/w"], 3_000_000);
+    assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), (1..=50).collect::<Vec<u32>>());
+    assert_eq!(yard.http("GET", "/readyz", None, None).0, 200);
+}

@@ -83,15 +83,27 @@ impl Yard {
         Self::make("[local]\ncpus = 2\nmemory = '64GiB'\n", Some(user))
     }
 
+    /// On a disk of its own of so many MiB, which takes root to make.
+    pub fn on_small_disk(mib: u32) -> Self {
+        let disk = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
+        let size = format!("size={mib}m");
+        let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
+        nix::mount::mount(kind, disk.path(), kind, flags, Some(size.as_str())).unwrap();
+        Self::within(disk, "[local]\ncpus = 2\nmemory = '64GiB'\n", None)
+    }
+
     /// With this configuration.
     pub fn with(config: &str) -> Self {
         Self::make(config, None)
     }
 
     fn make(config: &str, user: Option<u32>) -> Self {
+        Self::within(tempfile::Builder::new().prefix("yard-").tempdir().unwrap(), config, user)
+    }
+
+    fn within(dir: TempDir, config: &str, user: Option<u32>) -> Self {
         // As the binary does; every test but the first finds it done.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
         fs::write(dir.path().join("server.toml"), config).unwrap();
         if let Some(user) = user {
             std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
@@ -375,6 +387,8 @@ impl Drop for Yard {
         if elsewhere().is_some() && !std::thread::panicking() {
             self.remove_buckets();
         }
+        // Succeeds only where this yard has a disk of its own.
+        let _ = nix::mount::umount2(self.dir.path(), nix::mount::MntFlags::MNT_DETACH);
         // Programs of killed runners: those in groups of this yard's runs.
         for run in fs::read_dir(self.data_folder().join("node/runs")).into_iter().flatten().flatten() {
             end_programs(&run.file_name().to_string_lossy());

@@ -55,7 +55,7 @@ impl From<Failure> for S3Error {
             Failure::S3(error) => error,
             Failure::Index(error) => {
                 tracing::error!(%error, "object index failed");
-                S3Error::internal_error(error)
+                if matches!(error, trainyard_sqlite::Error::Disk(_)) { full() } else { S3Error::internal_error(error) }
             }
         }
     }
@@ -64,15 +64,17 @@ impl From<Failure> for S3Error {
 /// A file of the store cannot be read or written.
 pub(crate) fn io_error(doing: &str, error: &std::io::Error) -> S3Error {
     tracing::error!(%error, "{doing} failed");
-    let full = matches!(error.raw_os_error(), Some(28 | 122)); // ENOSPC, EDQUOT
-    let mut answer = if full {
-        S3Error::with_message(S3ErrorCode::InternalError, "the disk of the object store is full")
-    } else {
-        S3Error::with_message(S3ErrorCode::InternalError, "the object store cannot use its files")
-    };
-    if full && let Ok(status) = hyper::StatusCode::from_u16(507) {
-        answer.set_status_code(status);
+    // ENOSPC, EDQUOT
+    if matches!(error.raw_os_error(), Some(28 | 122)) {
+        return full();
     }
+    S3Error::with_message(S3ErrorCode::InternalError, "the object store cannot use its files")
+}
+
+fn full() -> S3Error {
+    let message = "the disk of the object store is full or cannot be written";
+    let mut answer = S3Error::with_message(S3ErrorCode::InternalError, message);
+    answer.set_status_code(hyper::StatusCode::INSUFFICIENT_STORAGE);
     answer
 }
 

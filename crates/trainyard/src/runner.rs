@@ -14,6 +14,8 @@ pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO)
+        // On a full disk the log cannot be written. To say so on stderr, which is the log, would panic.
+        .log_internal_errors(false)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let result = match runtime {

@@ -54,7 +54,11 @@ fn start(options: &ServerArguments) -> anyhow::Result<()> {
 fn log(json: bool) {
     let filter =
         EnvFilter::try_from_env("TRAINYARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,s3s=error"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log on a full disk cannot be written. To say so on stderr, which is the log, would panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if json {
         builder.json().init();
     } else {

@@ -95,7 +95,8 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Corrupt { .. } => true,
             Self::Answer { status, code, .. } => {
-                matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+                // A full store too: somebody will make room, and results exist only once.
+                matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 507)
                     || code == "RequestTimeout"
                     || code == "BadDigest"
             }

@@ -14,13 +14,19 @@ pub(crate) async fn healthz() -> &'static str {
     "OK"
 }
 
-/// Can read its database.
+/// Bytes that have to be free for work to be taken: less, and soon not even an event can be kept.
+const LEAST_FREE: u64 = 4 << 20;
+
+/// Can read its database, and has room for what happens next.
 pub(crate) async fn readyz(State(app): State<App>) -> Answer<Json<Value>> {
-    match app.store.caller("") {
-        Ok(_) => Ok(Json(json!({ "status": "ready" }))),
-        Err(error) => {
-            tracing::error!(%error, "not ready");
-            Err(Refusal::new(Code::ServerStorage, "the database cannot be read"))
+    if let Err(error) = app.store.caller("") {
+        tracing::error!(%error, "not ready");
+        return Err(Refusal::new(Code::ServerStorage, "the database cannot be read"));
+    }
+    match nix::sys::statvfs::statvfs(&app.config.data) {
+        Ok(disk) if disk.blocks_available() * disk.fragment_size() < LEAST_FREE => {
+            Err(Refusal::new(Code::ServerStorage, "the disk of the data folder is full"))
         }
+        _ => Ok(Json(json!({ "status": "ready" }))),
     }
 }
