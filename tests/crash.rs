@@ -304,8 +304,12 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
         (yard.http("GET", "/readyz", None, None).0 == 507).then_some(())
     });
     let token = yard.admin_token();
-    let (status, answer) =
-        yard.http("POST", "/v3/ml_assets/training_definitions", Some(&token), Some(br#"{"name":"n","framework":{"name":"custom","version":"1"}}"#.to_vec()));
+    let (status, answer) = yard.http(
+        "POST",
+        "/v3/ml_assets/training_definitions",
+        Some(&token),
+        Some(br#"{"name":"n","framework":{"name":"custom","version":"1"}}"#.to_vec()),
+    );
     assert_eq!((status, answer["errors"][0]["code"].as_str()), (507, Some("TY0002")), "{answer}");
     // Long enough for the runner to have met the full disk in all its ways.
     let begun = Instant::now();

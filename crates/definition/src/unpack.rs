@@ -27,14 +27,21 @@ const FOLDER_MODE: u32 = 0o755;
 pub fn unpack(path: &Path, folder: &Path, limits: &Limits) -> Result<Summary, Error> {
     let mut archive = open(path, limits)?;
     let result = match fs::create_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => prune(&mut archive, folder),
+        // Not through a link: what it leads to is not ours to prune.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_folder(folder) => {
+            prune(&mut archive, folder)
+        }
         other => other.map_err(|e| Error::file(folder, e)),
     };
     let result = result.and_then(|()| write(&mut archive, folder, limits));
-    if result.is_err() {
+    if result.is_err() && is_folder(folder) {
         let _ = fs::remove_dir_all(folder);
     }
     result
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
 /// Removes from `folder` what the zip does not hold, or what cannot be written over.
@@ -151,6 +158,12 @@ mod tests {
             assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
         }
         assert_eq!(fs::metadata(folder.join("pkg")).unwrap().mode() & 0o777, FOLDER_MODE);
+        let link = dir.path().join("link");
+        fs::create_dir(dir.path().join("theirs")).unwrap();
+        fs::write(dir.path().join("theirs/kept"), "x").unwrap();
+        symlink(dir.path().join("theirs"), &link).unwrap();
+        assert!(unpack(&path, &link, &Limits::default()).is_err());
+        assert!(dir.path().join("theirs/kept").exists(), "a link was followed");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 4);
     }
 }

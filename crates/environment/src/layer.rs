@@ -13,6 +13,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Variable that names the packages of a run's layer to pythons of the shared environment, which
+/// launchers such as torchrun start.
+pub const LAYER_VARIABLE: &str = "TRAINYARD_LAYER";
+
+/// A path file for the shared environment: puts the layer before the environment's own packages, and
+/// behind python's, which a package may bear the name of. `sitedir` is where the file lies; python
+/// runs such lines where it is known.
+const ADD_LAYER: &str = "import os, sys; layer = os.environ.get('TRAINYARD_LAYER'); \
+    layer and layer not in sys.path and \
+    sys.path.insert(sys.path.index(sitedir) if sitedir in sys.path else len(sys.path), layer)\n";
+
+/// Prepares the environment `folder`, which is being made, for layers.
+pub(crate) fn expect_layers(folder: &Path, python: &str) -> io::Result<()> {
+    fs::write(site_packages(folder, python).join("_layer.pth"), ADD_LAYER)
+}
+
 /// `pip`, whatever the path of the layer will be.
 const PIP: &str = "#!/bin/sh\nexec \"$(dirname \"$0\")/python\" -m pip \"$@\"\n";
 
@@ -88,6 +104,7 @@ mod tests {
         };
         pip(&base, &wheel(dir.path(), "shared", "1.0"));
         pip(&base, &wheel(dir.path(), "raised", "1.0"));
+        expect_layers(&base, &python).unwrap();
         make_layer(&base, &layer, &python).unwrap();
         pip(&layer, &wheel(dir.path(), "own", "3.0"));
         pip(&layer, &wheel(dir.path(), "raised", "2.0"));
@@ -98,5 +115,13 @@ mod tests {
         let said =
             run(Command::new(base.join("bin/python")).args(["-c", "import raised; print(raised.version)"]));
         assert_eq!(said.trim(), "1.0", "the shared environment was changed");
+        // A launcher of the environment is told of the layer; python's own modules stay its own.
+        pip(&layer, &wheel(dir.path(), "enum", "1.1"));
+        let ask = "import enum, raised, own; enum.Enum; print(raised.version, own.version)";
+        let packages = site_packages(&layer, &python);
+        let said =
+            run(Command::new(base.join("bin/python")).args(["-c", ask]).env(LAYER_VARIABLE, &packages));
+        assert_eq!(said.trim(), "2.0 3.0");
+        run(Command::new(layer.join("bin/python")).args(["-c", ask]).env(LAYER_VARIABLE, &packages));
     }
 }

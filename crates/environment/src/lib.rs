@@ -11,7 +11,7 @@ mod python;
 mod resolve;
 
 pub use catalogue::{Catalogue, CatalogueError, Entry, Original};
-pub use layer::{make_layer, site_packages};
+pub use layer::{LAYER_VARIABLE, make_layer, site_packages};
 pub use make::{Environment, MakeError, make};
 pub use python::{Python, find_pythons};
 pub use resolve::{Resolved, Unknown};

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use trainyard_api::runner::EnvironmentSpec;
 
-use crate::{Python, find_pythons};
+use crate::{Python, find_pythons, layer::expect_layers};
 
 /// Name of the file that is written last: an environment without it is not finished.
 const READY: &str = ".ready";
@@ -90,6 +90,7 @@ pub async fn make(
         let _ = std::fs::remove_dir_all(&folder);
         return Err(error);
     }
+    expect_layers(&folder, &spec.python).map_err(file_error(&folder))?;
     let ready = folder.join(READY);
     std::fs::write(&ready, spec.packages.join("\n")).map_err(file_error(&ready))?;
     drop(lock);

@@ -1,4 +1,5 @@
-//! One attempt from ticket to end.
+//! One attempt from its ticket to its end: staged in, run, stored, or ended early for one of the
+//! reasons that there are. What an earlier attempt left decides what this one may do.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -70,7 +71,7 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
     let layout = Layout::new(folder);
-    let past = Past::read(&layout.spool);
+    let past = Past::read(&layout.spool)?;
     let context = Context { order, layout, http, link, node, isolation, past };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
@@ -92,7 +93,7 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
 async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
     let Context { order, layout, link, .. } = context;
     if order.attempt > 1 {
-        salvage::end_what_is_left(order.run.as_str()).await;
+        salvage::end_what_is_left(order.run.as_str(), layout).await;
     }
     layout.make()?;
     let spool = Spool::create(&layout.spool)?;
@@ -123,8 +124,9 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
         Err(error @ Error::Fenced(_)) => return Err(error),
         Err(error) => return store_early(context, &error, reporter).await,
     };
-    let output = Output::new(order, layout, http, Some(staged.checkpoints), staged.notes)?;
-    reporter.starting().map_err(|e| Error::file(&layout.spool, e))?;
+    let kept = staged.notes.iter().try_for_each(|(name, text)| reporter.note(name, text));
+    kept.and_then(|()| reporter.starting(&layout.spool)).map_err(|e| Error::file(&layout.spool, e))?;
+    let output = Output::new(order, layout, http, staged.checkpoints, staged.notes)?;
     let setting = Setting { order, layout, environment: &staged.environment, isolation: &context.isolation };
     let mut program = match program::start(&setting) {
         Ok(program) => program,
@@ -134,7 +136,9 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     let keep_up = output.keep_up();
     let (exit, mut why) = supervise(order, &mut program, &mut stop, reporter).await?;
     // Background processes of the program end with it, as they did with the original's container.
-    program.tree.end(Duration::from_secs(order.grace)).await;
+    if !program.tree.end(Duration::from_secs(order.grace)).await {
+        layout.spoil();
+    }
     drop(program);
     append(layout, exit);
     reporter.event(RunnerEvent::Exited { exit });
@@ -155,7 +159,7 @@ async fn store_early(
     if let Some(why) = &why {
         context.layout.say(&format!("{}\n", why.message));
     }
-    let mut output = Output::new(&context.order, &context.layout, &context.http, None, Vec::new())?;
+    let mut output = Output::of_log(&context.order, &context.layout, &context.http)?;
     if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter, LOG_PATIENCE).await {
         tracing::warn!(%error, "the logs could not be stored");
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use trainyard_api::runner::WorkOrder;
-use trainyard_environment::site_packages;
+use trainyard_environment::{LAYER_VARIABLE, site_packages};
 
 /// Variables of the runner that are passed on.
 const PASSED: [&str; 25] = [
@@ -76,15 +76,13 @@ pub(crate) fn variables(
         all.push((name.to_owned(), value));
     };
     let text = |p: &Path| p.display().to_string();
-    let mut modules = text(&places.code);
     if let Some(folder) = environment {
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
         let bins = [&places.layer, folder].map(|f| text(&f.join("bin"))).join(":");
         set("PATH", format!("{bins}:{path}"));
         set("VIRTUAL_ENV", text(&places.layer));
         // Launchers of the environment, such as torchrun, start its own python.
-        let installed = site_packages(&places.layer, &order.environment.python);
-        modules = format!("{modules}:{}", text(&installed));
+        set(LAYER_VARIABLE, text(&site_packages(&places.layer, &order.environment.python)));
     }
     if privacy.home {
         if environment.is_none()
@@ -115,7 +113,7 @@ pub(crate) fn variables(
     // Pretended GPUs must not hide the lack of real ones from a framework.
     let visible = if order.allotment.pretended { String::new() } else { order.allotment.gpus.join(",") };
     set("CUDA_VISIBLE_DEVICES", visible);
-    set("PYTHONPATH", modules);
+    set("PYTHONPATH", text(&places.code));
     // A program that prints is followed line by line.
     set("PYTHONUNBUFFERED", "1".to_owned());
     all

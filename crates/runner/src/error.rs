@@ -8,7 +8,7 @@ use trainyard_transfer as transfer;
 /// An attempt cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder holds no ticket, or one that cannot be read.
+    /// A file of the run cannot be used.
     #[error("{path}: {source}")]
     File {
         /// Which file.

@@ -1,4 +1,6 @@
 //! The folders of a run on its node.
+//!
+//! They are used again for the next run: what a program left in them, or made of them, is undone.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions, Permissions},
@@ -84,6 +86,14 @@ impl Layout {
         }
     }
 
+    /// Keeps the run's folder from being used again: something may still write into its files.
+    pub(crate) fn spoil(&self) {
+        let path = self.root.join("spoiled");
+        if let Err(error) = DirBuilder::new().create(path) {
+            tracing::warn!(%error, "the run's folder is used again, although its program may still run");
+        }
+    }
+
     /// Throws away what is in the folders. They stay, and so does a little code: to make and
     /// remove files and folders is the most expensive thing that a short run does. Where anything
     /// is not as it was made, all goes.
@@ -96,7 +106,7 @@ impl Layout {
             Ok(_) => {}
         }
         let folders = self.folders();
-        let little_code = is_little(&self.code, &mut { LITTLE_CODE });
+        let little_code = is_as_made(&self.code) && is_little(&self.code, &mut { LITTLE_CODE });
         let stays = |path: &Path| little_code && path.starts_with(&self.code);
         let keep = |path: &Path| folders.iter().any(|f| f == path) && is_as_made(path) || stays(path);
         empty_folder(&self.job, &keep).or_else(|_| remove_tree(&self.job))
@@ -107,11 +117,15 @@ impl Layout {
 const LITTLE_CODE: u64 = 256 * 1024;
 const PER_FILE: u64 = 4096;
 
-/// Whether what is below `folder` fits into `left` bytes.
+/// Whether what is below `folder` fits into `left` bytes, and can be written over by its user.
 fn is_little(folder: &Path, left: &mut u64) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
     for entry in entries {
         let Ok(Ok(metadata)) = entry.as_ref().map(fs::DirEntry::metadata) else { return false };
+        let needed = if metadata.is_dir() { 0o700 } else { 0o600 };
+        if !metadata.is_symlink() && metadata.mode() & needed != needed {
+            return false;
+        }
         match left.checked_sub(metadata.len().max(PER_FILE)) {
             Some(less) => *left = less,
             None => return false,
@@ -224,6 +238,14 @@ mod tests {
         fs::set_permissions(&layout.checkpoints, Permissions::from_mode(0o1777)).unwrap();
         layout.make().unwrap();
         is_pristine(&layout);
+        fs::remove_dir(&layout.code).unwrap();
+        symlink(&elsewhere, &layout.code).unwrap();
+        layout.make().unwrap();
+        is_pristine(&layout);
+        fs::write(layout.code.join("main.py"), "x").unwrap();
+        fs::set_permissions(layout.code.join("main.py"), Permissions::from_mode(0o444)).unwrap();
+        layout.make().unwrap();
+        assert_eq!(fs::read_dir(&layout.code).unwrap().count(), 0, "what cannot be written over stayed");
         assert!(elsewhere.join("kept").exists(), "a link was followed");
     }
 }

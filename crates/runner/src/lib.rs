@@ -25,3 +25,4 @@ mod tree;
 
 pub use attempt::run;
 pub use error::Error;
+pub use sandbox::has_landlock;

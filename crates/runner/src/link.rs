@@ -63,26 +63,30 @@ impl Link {
         format!("{}/runner/v1/runs/{run}/attempts/{attempt}/{path}", server.trim_end_matches('/'))
     }
 
-    /// Looks whether the server has written another address down since.
-    fn look_again(&self) {
+    /// Whether the server has written another address down since, which is taken from here on.
+    fn has_moved(&self) -> bool {
         let text = self.ticket.address_file.as_ref().and_then(|f| std::fs::read(f).ok());
         let address = text.and_then(|t| serde_json::from_slice::<Address>(&t).ok());
-        if let Some(Address { runner_url }) = address {
-            let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
-            if *server != runner_url {
-                tracing::info!(at = runner_url, "the server has moved");
-                *server = runner_url;
-            }
+        let Some(Address { runner_url }) = address else { return false };
+        let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        if *server == runner_url {
+            return false;
         }
+        tracing::info!(at = runner_url, "the server has moved");
+        *server = runner_url;
+        true
     }
 
     /// Sends a request with the attempt's token, once.
     async fn send(&self, request: RequestBuilder) -> Result<Response, LinkError> {
-        let sent = request.bearer_auth(self.ticket.token.expose()).send().await;
-        let response = sent
-            .map_err(|e| LinkError::Away(e.without_url().to_string()))
-            .inspect_err(|_| self.look_again())?;
-        checked(response).await
+        let answer = match request.bearer_auth(self.ticket.token.expose()).send().await {
+            Ok(response) => checked(response).await,
+            Err(error) => Err(LinkError::Away(error.without_url().to_string())),
+        };
+        // Whoever has the old address by now does not know this attempt, and says so.
+        answer.map_err(
+            |e| if self.has_moved() { LinkError::Away("the server has moved".to_owned()) } else { e },
+        )
     }
 
     /// Fetches the work order; waits for a server that is away.

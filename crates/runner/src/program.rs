@@ -73,12 +73,18 @@ impl Isolation {
         if self.wanted { Namespace::prepare(layout, &self.hide) } else { None }
     }
 
-    fn sandbox(&self, layout: &Layout, environment: &Environment) -> Option<Sandbox> {
+    fn sandbox(&self, layout: &Layout, environment: &Environment) -> std::io::Result<Option<Sandbox>> {
         if !self.wanted {
-            return None;
+            return Ok(None);
         }
         let readable: Vec<&Path> = environment.folder.iter().map(PathBuf::as_path).collect();
-        Some(Sandbox::prepare(&Borders { closed: &self.closed, open: &[&layout.job], readable: &readable }))
+        let borders = Borders {
+            closed: &self.closed,
+            open: &[&layout.job],
+            readable: &readable,
+            appendable: &[&layout.output],
+        };
+        Sandbox::prepare(&borders).map(Some)
     }
 }
 
@@ -86,7 +92,10 @@ impl Isolation {
 pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
     let Setting { order, layout, environment, isolation } = setting;
     let tree = Tree::new(Cgroup::make(order.run.as_str()));
-    let sandbox = isolation.sandbox(layout, environment).map(Arc::new);
+    if !order.allotment.gpus.is_empty() && !order.allotment.pretended {
+        make_gpu_files();
+    }
+    let sandbox = isolation.sandbox(layout, environment).map_err(Error::Start)?.map(Arc::new);
     let namespace = isolation.namespace(layout);
     let inside = namespace.is_some();
     match spawn(setting, namespace, sandbox.clone(), &tree) {
@@ -99,6 +108,16 @@ pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
     }
     .map(|child| Program { child, tree })
     .map_err(Error::Start)
+}
+
+/// Has the driver's device files made, which the first program after a boot would make itself if its
+/// sandbox let it. A machine where they are, or where the tool is not, needs nothing.
+fn make_gpu_files() {
+    let mut tool = std::process::Command::new("nvidia-modprobe");
+    tool.args(["-u", "-c", "0"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Err(error) = tool.status() {
+        tracing::debug!(%error, "nvidia-modprobe");
+    }
 }
 
 fn places(layout: &Layout, inside: bool) -> Places {
@@ -130,10 +149,9 @@ fn spawn(
     let Setting { order, layout, environment, isolation } = setting;
     let places = places(layout, namespace.is_some());
     // Appending, so that the program and all that it starts write behind each other.
-    let mut output = OpenOptions::new().create(true).append(true).open(&layout.output)?;
-    let before = output.metadata()?.len();
-    output.write_all(head(order, &places).as_bytes())?;
-    let log = output.try_clone()?;
+    let output = OpenOptions::new().create(true).append(true).open(&layout.output)?;
+    let head = head(order, &places).into_bytes();
+    let mut log = output.try_clone()?;
     let mut join: Option<File> = tree.cgroup().map(Cgroup::join_file).transpose()?;
     let mut command = Command::new(shell());
     command
@@ -156,11 +174,12 @@ fn spawn(
             namespace.enter()?;
             nix::unistd::chdir(code.as_c_str())?;
         }
-        // Last: it forbids to mount.
+        // Behind what it forbids: it forbids to mount.
         if let Some(sandbox) = &sandbox {
             sandbox.enter()?;
         }
-        Ok(())
+        // Last: a start that failed has no head in the log.
+        log.write_all(&head)
     };
     // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes
     // system calls only (setsid, write, unshare, mount, chdir, prctl, landlock) on values that were allocated
@@ -172,8 +191,7 @@ fn spawn(
     unsafe {
         command.pre_exec(prepare);
     }
-    // Where it did not start, its head is not part of the log.
-    command.spawn().inspect_err(|_| drop(log.set_len(before)))
+    command.spawn()
 }
 
 impl Program {

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -99,8 +99,13 @@ impl Reporter {
     }
 
     /// Notes on disk that the program is about to be started.
-    pub(crate) fn starting(&self) -> std::io::Result<()> {
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner).0.note_start(Time::now())
+    pub(crate) fn starting(&self, spool: &Path) -> std::io::Result<()> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).0.note_start(Time::now(), spool)
+    }
+
+    /// Keeps a small log for a later runner of this run.
+    pub(crate) fn note(&self, name: &str, text: &str) -> std::io::Result<()> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).0.note(name, text)
     }
 
     /// Asks the server at once whether there is something to do.

@@ -1,4 +1,5 @@
-//! Stores what a lost runner left: its program is ended, what it wrote goes into the bucket.
+//! Stores what a lost runner left: its program is ended, what it wrote goes into the bucket. The
+//! program is never started again.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::{
     attempt::Context,
     cgroup::Cgroup,
     error::failure,
+    layout::Layout,
     reporter::Reporter,
     spool::Spool,
     stage_out::{Output, RESULTS_PATIENCE},
@@ -19,10 +21,12 @@ use crate::{
 };
 
 /// Ends what an earlier runner of this run left running.
-pub(crate) async fn end_what_is_left(run: &str) {
+pub(crate) async fn end_what_is_left(run: &str, layout: &Layout) {
     if let Some(cgroup) = Cgroup::find(run) {
         cgroup.kill();
-        Tree::new(Some(cgroup)).end(Duration::ZERO).await;
+        if !Tree::new(Some(cgroup)).end(Duration::ZERO).await {
+            layout.spoil();
+        }
     }
     kill_by_environment(run);
 }
@@ -30,7 +34,7 @@ pub(crate) async fn end_what_is_left(run: &str) {
 /// Stores what is there.
 pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     let Context { order, layout, link, past, .. } = context;
-    end_what_is_left(order.run.as_str()).await;
+    end_what_is_left(order.run.as_str(), layout).await;
     // A salvage that the server asked for goes on with the log of the attempt before it; one
     // that took a new attempt's place begins where that one's deliveries ended.
     let base = match order.purpose {
@@ -60,6 +64,6 @@ fn lost() -> Failure {
 
 async fn store(context: &Context, reporter: &Reporter) -> Result<(), Error> {
     let Context { order, layout, http, past, .. } = context;
-    let mut output = Output::salvaged(order, layout, http, past.started)?;
+    let mut output = Output::salvaged(order, layout, http, past)?;
     output.complete(order, past.exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
 }

@@ -1,11 +1,7 @@
 //! What the program may touch, by Landlock (Linux 5.13 and later, no rights needed).
 //!
-//! All that its user may touch, but for the folders of the server: keys, databases, results and data
-//! of others. What environments hold is read only. Landlock also keeps it from undoing its mount
-//! namespace, from looking into other processes, and from signalling them (Linux 6.12). Where the
-//! server is root, the program keeps of root's capabilities those that containers have.
-//!
-//! Landlock knows only what is allowed. So what surrounds a closed folder is allowed entry by entry,
+//! All that its user may touch, but for the folders of the server; no other process, and, of root's
+//! capabilities, those that containers have. Landlock knows only what is allowed. So what surrounds a closed folder is allowed entry by entry,
 //! as it is when the program starts; names can be listed everywhere.
 
 use std::{
@@ -65,19 +61,15 @@ pub(crate) struct Borders<'a> {
     pub(crate) open: &'a [&'a Path],
     /// What it may read and execute.
     pub(crate) readable: &'a [&'a Path],
+    /// What it may open for writing, and not cut: its own output, by names such as `/dev/stderr`.
+    pub(crate) appendable: &'a [&'a Path],
 }
 
 impl Sandbox {
     /// For a program within these borders.
-    pub(crate) fn prepare(borders: &Borders<'_>) -> Self {
-        let rules = match rules(borders) {
-            Ok(rules) => rules.into(),
-            Err(error) => {
-                tracing::warn!(%error, "no Landlock for the program");
-                None
-            }
-        };
-        Self { rules, root: nix::unistd::geteuid().is_root() }
+    pub(crate) fn prepare(borders: &Borders<'_>) -> std::io::Result<Self> {
+        let rules = rules(borders).map_err(|e| std::io::Error::other(format!("its sandbox: {e}")))?;
+        Ok(Self { rules: rules.into(), root: nix::unistd::geteuid().is_root() })
     }
 
     /// Enters it, for good: this process and all that it starts. Called between fork and exec:
@@ -104,6 +96,15 @@ impl Sandbox {
     }
 }
 
+/// Whether the kernel has Landlock.
+pub fn has_landlock() -> bool {
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(Ruleset::create);
+    rules.is_ok()
+}
+
 /// Rights that are asked about: all but listing folders, which would have to be allowed for whole
 /// trees or not at all.
 fn handled() -> BitFlags<AccessFs> {
@@ -124,11 +125,16 @@ fn rules(borders: &Borders<'_>) -> Result<RulesetCreated, RulesetError> {
         .set_compatibility(CompatLevel::BestEffort);
     let mut outside = Vec::new();
     let mut closed = borders.closed.to_vec();
-    closed.extend(disks());
+    if nix::unistd::geteuid().is_root() {
+        disks(Path::new("/dev"), &mut closed);
+    }
     around(Path::new("/"), &closed, &mut outside);
     let open = outside.iter().map(PathBuf::as_path).chain(borders.open.iter().copied());
     let read = AccessFs::ReadFile | AccessFs::Execute;
-    for (path, rights) in open.map(|p| (p, granted())).chain(borders.readable.iter().map(|p| (*p, read))) {
+    let write = BitFlags::from(AccessFs::WriteFile);
+    let few =
+        borders.readable.iter().map(|p| (*p, read)).chain(borders.appendable.iter().map(|p| (*p, write)));
+    for (path, rights) in open.map(|p| (p, granted())).chain(few) {
         // What is gone by now, or what this user may not even look at, needs no rule.
         let Ok(opened) = PathFd::new(path) else { continue };
         // A file takes fewer rights than a folder.
@@ -138,19 +144,37 @@ fn rules(borders: &Borders<'_>) -> Result<RulesetCreated, RulesetError> {
     Ok(rules)
 }
 
-/// Disks, and memory as a file: what root could read everything from.
-fn disks() -> Vec<PathBuf> {
-    let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
-    let is_disk = |e: &fs::DirEntry| {
-        let memory = ["mem", "kmem", "port"].iter().any(|n| e.file_name() == *n);
-        memory || e.file_type().is_ok_and(|t| t.is_block_device())
-    };
-    entries.filter(is_disk).map(|e| e.path()).collect()
+/// Disks below `folder`, the ways to them past their blocks, and memory as a file: what root could
+/// read everything from.
+fn disks(folder: &Path, found: &mut Vec<PathBuf>) {
+    const WAYS: [&str; 4] = ["sg", "ng", "nvme", "bsg"];
+    const MEMORY: [&str; 3] = ["mem", "kmem", "port"];
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_way =
+            kind.is_char_device() && (WAYS.iter().any(|w| name.starts_with(w)) || MEMORY.contains(&&*name));
+        if kind.is_block_device() || is_way {
+            found.push(entry.path());
+        } else if kind.is_dir() && name != "shm" {
+            disks(&entry.path(), found);
+        }
+    }
 }
 
 /// The largest trees below `folder` that hold nothing of `closed`.
 fn around(folder: &Path, closed: &[PathBuf], outside: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        // May be entered and not listed: then only the ways to what is closed are known.
+        let below = closed.iter().filter_map(|c| c.strip_prefix(folder).ok()?.components().next());
+        let mut below: Vec<PathBuf> = below.map(|name| folder.join(name)).collect();
+        below.sort();
+        below.dedup();
+        for path in below.iter().filter(|p| !closed.contains(p)) {
+            around(path, closed, outside);
+        }
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         // A link to a closed folder does not open it: rules are about what it leads to.

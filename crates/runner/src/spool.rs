@@ -4,9 +4,11 @@
 //! attempt's log begins. Whoever comes after a lost runner reads them.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Write},
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::FileExt,
     path::Path,
+    time::UNIX_EPOCH,
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use trainyard_api::{
 
 use crate::Error;
 
-/// One line. New kinds may be added; a reader stops at what it does not know.
+/// One line. New kinds may be added; a reader passes over what it does not know.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -27,6 +29,8 @@ enum Line {
     Starting(Time),
     /// The byte of the log file at which the newest attempt's log begins.
     LogBase(u64),
+    /// A small log that was never a file, for the results: its name and its text.
+    Note(String, String),
 }
 
 /// What the lines of a spool come to.
@@ -38,6 +42,8 @@ pub(crate) struct Past {
     pub(crate) log_base: u64,
     /// How the program ended, if its runner saw it.
     pub(crate) exit: Option<Exit>,
+    /// Small logs that were never files.
+    pub(crate) notes: Vec<(String, String)>,
 }
 
 /// The spool of one attempt.
@@ -58,8 +64,19 @@ impl Spool {
 
     /// Goes on with the spool at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self { file: file.map_err(|e| Error::file(path, e))? })
+        let failed = |e| Error::file(path, e);
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
+        let mut spool = Self { file };
+        // What a full disk or a power cut tore off is one line, and what follows another.
+        let size = spool.file.metadata().map_err(failed)?.len();
+        let mut last = [b'\n'];
+        if size > 0 {
+            spool.file.read_exact_at(&mut last, size - 1).map_err(failed)?;
+        }
+        if last != *b"\n" {
+            spool.file.write_all(b"\n").map_err(failed)?;
+        }
+        Ok(spool)
     }
 
     /// Keeps an event. An exit is worth a flush to the disk: it cannot be found out again.
@@ -68,10 +85,20 @@ impl Spool {
         if flush { self.file.sync_data() } else { Ok(()) }
     }
 
-    /// Notes, on disk, that the program is about to be started.
-    pub(crate) fn note_start(&mut self, at: Time) -> std::io::Result<()> {
+    /// Notes, on disk, that the program is about to be started. `path` is the spool's: its folder
+    /// may have come to its name just now.
+    pub(crate) fn note_start(&mut self, at: Time, path: &Path) -> std::io::Result<()> {
         self.write(&Line::Starting(at))?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        for folder in path.ancestors().skip(1).take(2) {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a small log for whoever comes after this runner.
+    pub(crate) fn note(&mut self, name: &str, text: &str) -> std::io::Result<()> {
+        self.write(&Line::Note(name.to_owned(), text.to_owned()))
     }
 
     /// Notes where the newest attempt's log begins.
@@ -87,20 +114,48 @@ impl Spool {
 }
 
 impl Past {
-    /// Reads the spool at `path`. A missing one tells nothing, and a torn last line is none.
-    pub(crate) fn read(path: &Path) -> Self {
-        let mut past = Self::default();
-        let Ok(file) = File::open(path) else { return past };
-        let lines = BufReader::new(file).lines().map_while(Result::ok);
-        for line in lines.map_while(|l| serde_json::from_str(&l).ok()) {
-            match line {
-                Line::Report(Reported { event: RunnerEvent::Exited { exit }, .. }) => past.exit = Some(exit),
-                Line::Report(_) => {}
-                Line::Starting(at) => past.started = Some(at),
-                Line::LogBase(base) => past.log_base = base,
+    /// Reads the spool at `path`. A missing one tells nothing, and a torn line is none. One that
+    /// cannot be read is an error: nobody knows whether the program was started.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let mut past = Self::of_earlier_release(path);
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(past),
+            Err(e) => return Err(Error::file(path, e)),
+        };
+        for line in text.split(|b| *b == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Line::Report(reported)) => past.see(&reported),
+                Ok(Line::Starting(at)) => past.started = Some(at),
+                Ok(Line::LogBase(base)) => past.log_base = base,
+                Ok(Line::Note(name, text)) => past.notes.push((name, text)),
+                // The release before this one wrote reports alone.
+                Err(_) => {
+                    if let Ok(reported) = serde_json::from_slice(line) {
+                        past.see(&reported);
+                    }
+                }
             }
         }
-        past
+        Ok(past)
+    }
+
+    fn see(&mut self, reported: &Reported) {
+        if let RunnerEvent::Exited { exit } = reported.event {
+            self.exit = Some(exit);
+        }
+    }
+
+    /// What the release before this one kept in files beside the spool.
+    fn of_earlier_release(path: &Path) -> Self {
+        let started = fs::metadata(path.with_file_name("started")).and_then(|m| m.modified()).ok();
+        let since = started.and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        let base = fs::read_to_string(path.with_file_name("log-base")).ok();
+        Self {
+            started: since.map(|d| Time(i64::try_from(d.as_millis()).unwrap_or(i64::MAX))),
+            log_base: base.and_then(|t| t.parse().ok()).unwrap_or(0),
+            ..Self::default()
+        }
     }
 }
 
@@ -114,14 +169,37 @@ mod tests {
         let path = dir.path().join("spool");
         let mut spool = Spool::create(&path).unwrap();
         spool.note_log_base(7).unwrap();
-        spool.note_start(Time(5)).unwrap();
+        spool.note_start(Time(5), &path).unwrap();
+        spool.note("load-data.log", "x").unwrap();
         let exit = Exit::Code(3);
         let event = Reported { seq: 1, at: Time(6), event: RunnerEvent::Exited { exit } };
         spool.keep(&event, true).unwrap();
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"log_base\":9").unwrap();
-        let past = Past { started: Some(Time(5)), log_base: 7, exit: Some(exit) };
-        assert_eq!(Past::read(&path), past);
+        let notes = vec![("load-data.log".to_owned(), "x".to_owned())];
+        let mut past = Past { started: Some(Time(5)), log_base: 7, exit: Some(exit), notes };
+        assert_eq!(Past::read(&path).unwrap(), past);
+        Spool::open(&path).unwrap().note_log_base(11).unwrap();
+        past.log_base = 11;
+        assert_eq!(Past::read(&path).unwrap(), past, "a line behind a torn one is lost");
         drop(Spool::create(&path).unwrap());
-        assert_eq!(Past::read(&path), Past::default());
+        assert_eq!(Past::read(&path).unwrap(), Past::default());
+    }
+
+    #[test]
+    fn a_spool_that_cannot_be_read_is_no_reason_to_start_a_program() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Past::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn what_an_earlier_release_kept_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool.jsonl");
+        fs::write(dir.path().join("started"), "").unwrap();
+        fs::write(dir.path().join("log-base"), "17").unwrap();
+        fs::write(&path, "{\"seq\":2,\"at\":\"2026-01-01T00:00:00.000Z\",\"event\":\"exited\",\"exit\":{\"how\":\"code\",\"value\":4}}\n").unwrap();
+        let past = Past::read(&path).unwrap();
+        assert!(past.started.is_some());
+        assert_eq!((past.log_base, past.exit), (17, Some(Exit::Code(4))));
     }
 }

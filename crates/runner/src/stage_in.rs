@@ -21,6 +21,9 @@ use crate::{
 
 /// How long a store that is away is waited for; after it the run fails, and its place is free.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// A try that took longer than the retries of one request did bring something: the waiting begins
+/// anew.
+const WORKED: Duration = Duration::from_mins(1);
 /// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -32,7 +35,7 @@ pub(crate) struct Staged {
     pub(crate) environment: Environment,
     pub(crate) checkpoints: Upload,
     /// What it did, by the names of the logs that tell it.
-    pub(crate) notes: Vec<(&'static str, String)>,
+    pub(crate) notes: Vec<(String, String)>,
 }
 
 /// Stages in.
@@ -50,7 +53,8 @@ pub(crate) async fn stage(
         fetch_checkpoints(order, layout, http),
     )?;
     let (environment, lines) = environment;
-    let notes = vec![("load-data.log", data), ("load-model.log", format!("{code}{lines}"))];
+    let notes = [("load-data.log", data), ("load-model.log", format!("{code}{lines}"))];
+    let notes = notes.map(|(name, text)| (name.to_owned(), text)).to_vec();
     Ok(Staged { environment, checkpoints, notes })
 }
 
@@ -63,11 +67,17 @@ async fn patiently(
     folder: &Path,
     layout: &Layout,
 ) -> Result<Fetched, Error> {
-    let begun = Instant::now();
+    let mut away_since = None;
     let mut pause = FIRST_WAIT;
     loop {
-        match stage_in(bucket, prefix, cache, folder, &Progress::default()).await {
-            Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => {
+        let begun = Instant::now();
+        let staged = stage_in(bucket, prefix, cache, folder, &Progress::default()).await;
+        if begun.elapsed() > WORKED {
+            (away_since, pause) = (None, FIRST_WAIT);
+        }
+        let since = *away_since.get_or_insert_with(Instant::now);
+        match staged {
+            Err(error) if error.is_transient() && since.elapsed() < PATIENCE => {
                 tracing::warn!(%error, "the data wait for their store");
                 layout.say(&format!("{error}; trying again in {} s\n", pause.as_secs()));
                 tokio::time::sleep(pause).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{
-    Failure, Time,
+    Failure,
     runner::{Exit, WorkOrder},
 };
 use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload};
@@ -15,6 +15,7 @@ use crate::{
     Error,
     layout::Layout,
     reporter::{Reporter, Told},
+    spool::Past,
 };
 
 /// Time between two uploads while the program runs, at least. A pass that takes long is followed
@@ -54,22 +55,32 @@ pub(crate) struct Output {
     /// broke off must not go back over what other runs have stored.
     checkpoints: Option<Upload>,
     /// Names and texts of logs that were never files.
-    notes: Vec<(&'static str, String)>,
+    notes: Vec<(String, String)>,
+    /// The program may have written something. Where none was started, what lies in its folders is
+    /// not its own.
+    began: bool,
     layout: Layout,
 }
 
 impl Output {
+    /// For a run whose program was not started: its log.
+    pub(crate) fn of_log(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Self, Error> {
+        let bucket =
+            Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
+        let results = Upload::new(bucket, format!("{}/", order.run));
+        Ok(Self { results, checkpoints: None, notes: Vec::new(), began: false, layout: layout.clone() })
+    }
+
+    /// For a run whose program is about to be started.
     pub(crate) fn new(
         order: &WorkOrder,
         layout: &Layout,
         http: &Http,
-        checkpoints: Option<Upload>,
-        notes: Vec<(&'static str, String)>,
+        checkpoints: Upload,
+        notes: Vec<(String, String)>,
     ) -> Result<Self, Error> {
-        let bucket =
-            Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
-        let results = Upload::new(bucket, format!("{}/", order.run));
-        Ok(Self { results, checkpoints, notes, layout: layout.clone() })
+        let checkpoints = Some(checkpoints);
+        Ok(Self { checkpoints, notes, began: true, ..Self::of_log(order, layout, http)? })
     }
 
     /// For what a lost runner left: of the checkpoints, those that its program wrote.
@@ -77,11 +88,11 @@ impl Output {
         order: &WorkOrder,
         layout: &Layout,
         http: &Http,
-        started: Option<Time>,
+        past: &Past,
     ) -> Result<Self, Error> {
         let bucket =
             Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
-        let checkpoints = match started {
+        let checkpoints = match past.started {
             None => None,
             Some(start) => {
                 let start = Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
@@ -91,7 +102,8 @@ impl Output {
                 Some(upload)
             }
         };
-        Self::new(order, layout, http, checkpoints, Vec::new())
+        let (began, notes) = (past.started.is_some(), past.notes.clone());
+        Ok(Self { checkpoints, notes, began, ..Self::of_log(order, layout, http)? })
     }
 
     /// Stores what is new.
@@ -100,8 +112,11 @@ impl Output {
             self.results.put(&format!("{LEARNER}{name}"), Bytes::from(text.clone())).await?;
             self.notes.pop();
         }
-        let results = self.results.sync(&self.layout.results, "").await;
-        let logs = self.results.sync(&self.layout.logs, LEARNER).await;
+        let (mut results, mut logs) = (Ok(()), Ok(()));
+        if self.began {
+            results = self.results.sync(&self.layout.results, "").await;
+            logs = self.results.sync(&self.layout.logs, LEARNER).await;
+        }
         let output = self.results.sync_file(&self.layout.output, &format!("{LEARNER}training-log.txt")).await;
         let checkpoints = match &mut self.checkpoints {
             Some(upload) => upload.sync(&self.layout.checkpoints, "").await,

@@ -42,7 +42,7 @@ pub(crate) async fn supervise(
             Error::Canceled => None,
             fenced @ Error::Fenced(_) => {
                 // Another attempt may be starting: this one's program has to be gone at once.
-                program.tree.end(Duration::ZERO).await;
+                let _ = program.tree.end(Duration::ZERO).await;
                 return Err(fenced);
             }
             other => other.failure(),

@@ -54,14 +54,15 @@ impl Tree {
         }
     }
 
-    /// Asks all to end, waits for at most `grace`, and ends those that are left.
-    pub(crate) async fn end(&self, grace: Duration) {
+    /// Asks all to end, waits for at most `grace`, and ends those that are left; `false` where that
+    /// could not be done.
+    pub(crate) async fn end(&self, grace: Duration) -> bool {
         if self.members().is_empty() {
-            return;
+            return true;
         }
         self.signal(Signal::SIGTERM);
         if self.wait_empty(grace).await {
-            return;
+            return true;
         }
         let deadline = Instant::now() + KILL_WAIT;
         while Instant::now() < deadline {
@@ -70,10 +71,11 @@ impl Tree {
             }
             self.signal(Signal::SIGKILL);
             if self.wait_empty(LONGEST_LOOK).await {
-                return;
+                return true;
             }
         }
         tracing::error!(left = ?self.members(), "processes of the program cannot be ended");
+        false
     }
 
     async fn wait_empty(&self, limit: Duration) -> bool {

@@ -55,7 +55,11 @@ impl From<Failure> for S3Error {
             Failure::S3(error) => error,
             Failure::Index(error) => {
                 tracing::error!(%error, "object index failed");
-                if matches!(error, trainyard_sqlite::Error::Disk(_)) { full() } else { S3Error::internal_error(error) }
+                if matches!(error, trainyard_sqlite::Error::Disk(_)) {
+                    full()
+                } else {
+                    S3Error::internal_error(error)
+                }
             }
         }
     }

@@ -38,6 +38,13 @@ fn start(options: &ServerArguments) -> anyhow::Result<()> {
     }
     log(options.log_json);
     raise_file_limit();
+    // Keys of many runs lie in this memory: no program of this user may look.
+    nix::sys::prctl::set_dumpable(false).context("the memory cannot be closed to others")?;
+    if config.local.isolate && !trainyard_runner::has_landlock() {
+        tracing::warn!(
+            "this kernel has no Landlock: programs can read what this user can, the server's keys included"
+        );
+    }
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;

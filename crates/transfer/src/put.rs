@@ -26,18 +26,23 @@ const MAX_PARTS: u64 = 10_000;
 const PARTS_AT_ONCE: usize = 3;
 
 /// Key of an upload that is begun and given up, to see whether uploads are allowed.
-const WRITE_CHECK: &str = ".trainyard-write-check";
+/// It lies where those of runs do, for keys that may write there only.
+const WRITE_CHECK: &str = "training-000000000/.write-check";
 
 impl Bucket {
     /// Asks whether the keys may write to the bucket, once and quickly. Nothing is left there.
     pub async fn check_write(&self) -> Result<(), Error> {
         let what = self.what(None);
         let upload = self.begin_once(WRITE_CHECK, &what).await?;
-        let action = self.bucket.abort_multipart_upload(Some(&self.credentials), WRITE_CHECK, &upload);
-        if let Err(error) = self.act(Method::DELETE, action, &[], None, &what).await {
-            // May write, and may not take back: stores expire what is left.
-            tracing::warn!(%error, "a check of {what} left an empty upload behind");
-        }
+        // On its own, so that nobody who stops waiting leaves the upload behind.
+        let bucket = self.clone();
+        tokio::spawn(async move {
+            let action =
+                bucket.bucket.abort_multipart_upload(Some(&bucket.credentials), WRITE_CHECK, &upload);
+            if let Err(error) = bucket.act(Method::DELETE, action, &[], None, &what).await {
+                tracing::warn!(%error, "a check of {what} left an empty upload behind");
+            }
+        });
         Ok(())
     }
 

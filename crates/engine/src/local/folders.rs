@@ -67,7 +67,7 @@ impl Folders {
         if !folder.exists() {
             return Ok(());
         }
-        if matches!(clear(&folder), Ok(true)) && self.keep(&folder)? {
+        if matches!(clear(&folder), Ok(true)) && matches!(self.keep(&folder), Ok(true)) {
             return Ok(());
         }
         fs::remove_dir_all(&folder)
@@ -96,10 +96,21 @@ impl Folders {
     fn find_spares(&self) -> io::Result<Vec<u64>> {
         let root = self.node.join("spare");
         DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        let names = fs::read_dir(root)?.flatten().map(|e| e.file_name());
-        Ok(names.filter_map(|n| n.to_str()?.parse().ok()).collect())
+        let mut spares = Vec::new();
+        for entry in fs::read_dir(root)?.flatten() {
+            // Once more: a power cut may have undone what was cut.
+            let number = entry.file_name().to_str().and_then(|n| n.parse().ok());
+            match number.filter(|_| matches!(clear(&entry.path()), Ok(true))) {
+                Some(number) => spares.push(number),
+                None => fs::remove_dir_all(entry.path())?,
+            }
+        }
+        Ok(spares)
     }
 }
+
+/// Files of an earlier release, whose being there said something.
+const SPEAKING: [&str; 2] = ["started", "log-base"];
 
 /// Cuts the files in `folder` to nothing; `false`: it is not as a run that went well leaves it.
 fn clear(folder: &Path) -> io::Result<bool> {
@@ -108,8 +119,10 @@ fn clear(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         match entry.file_type()? {
-            kind if kind.is_dir() && entry.file_name() == "job" => folders += 1,
-            kind if kind.is_file() => files.push(entry.path()),
+            kind if kind.is_dir() && entry.file_name() == "job" && is_empty(&entry.path())? => folders += 1,
+            kind if kind.is_file() && !SPEAKING.iter().any(|n| entry.file_name() == *n) => {
+                files.push(entry.path());
+            }
             _ => return Ok(false),
         }
     }
@@ -119,6 +132,18 @@ fn clear(folder: &Path) -> io::Result<bool> {
     for path in files {
         if fs::symlink_metadata(&path)?.len() > 0 {
             File::options().write(true).open(path)?.set_len(0)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Whether there are only folders in `folder`, but for the code, which the next run writes over.
+fn is_empty(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_code = entry.file_name() == "model-code";
+        if !entry.file_type()?.is_dir() || (!is_code && !is_empty(&entry.path())?) {
+            return Ok(false);
         }
     }
     Ok(true)
@@ -164,6 +189,11 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
         folders.take_back(&id(1)).unwrap();
         assert!(!folder.exists());
+        // A runner that was killed before it cleared up.
+        let folder = folders.make(&id(2)).unwrap();
+        fs::create_dir_all(folder.join("job/dl-models/model")).unwrap();
+        fs::write(folder.join("job/dl-models/model/w"), "somebody's").unwrap();
+        folders.take_back(&id(2)).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("runs")).unwrap().count(), 0);
         assert!(!dir.path().join("spare").exists());
     }

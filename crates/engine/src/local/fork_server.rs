@@ -51,7 +51,8 @@ pub struct RunnerEnded {
 /// What is known of runners that this server asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Child {
-    Runs,
+    /// Forked by the fork server of this number.
+    Runs(u64),
     Ended(String),
 }
 
@@ -63,7 +64,14 @@ pub(crate) struct ForkServer {
     log: PathBuf,
     children: Children,
     ended: Arc<Notify>,
-    socket: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
+    socket: tokio::sync::Mutex<Socket>,
+}
+
+#[derive(Default)]
+struct Socket {
+    open: Option<OwnedWriteHalf>,
+    /// Counts fork servers.
+    number: u64,
 }
 
 impl ForkServer {
@@ -76,20 +84,30 @@ impl ForkServer {
     pub(crate) async fn ask(&self, request: &ForkRequest) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
+        let attempt = AttemptRef { run: request.ticket.run.clone(), attempt: request.ticket.attempt };
         let mut socket = self.socket.lock().await;
-        if let Some(open) = &mut *socket
+        let note = |child: Option<Child>| {
+            let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+            match child {
+                Some(child) => children.insert(attempt.clone(), child),
+                None => children.remove(&attempt),
+            }
+        };
+        let Socket { open: socket, number } = &mut *socket;
+        note(Some(Child::Runs(*number)));
+        if let Some(open) = socket
             && open.write_all(&line).await.is_ok()
         {
             return Ok(());
         }
         // The first request, or somebody ended the fork server.
-        let mut open = self.start()?;
-        open.write_all(&line).await?;
-        *socket = Some(open);
-        Ok(())
+        *number += 1;
+        note(Some(Child::Runs(*number)));
+        let asked = async { socket.insert(self.start(*number)?).write_all(&line).await };
+        asked.await.inspect_err(|_| drop(note(None)))
     }
 
-    fn start(&self) -> std::io::Result<OwnedWriteHalf> {
+    fn start(&self, number: u64) -> std::io::Result<OwnedWriteHalf> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = theirs.into_std()?;
         theirs.set_nonblocking(false)?;
@@ -100,7 +118,7 @@ impl ForkServer {
         let (answers, requests) = ours.into_split();
         let (children, ended) = (Arc::clone(&self.children), Arc::clone(&self.ended));
         tokio::spawn(async move {
-            listen(answers, &children, &ended).await;
+            listen(answers, number, &children, &ended).await;
             let _ = process.wait().await;
         });
         Ok(requests)
@@ -108,7 +126,7 @@ impl ForkServer {
 }
 
 /// Notes which runners have ended, until the fork server itself has.
-async fn listen(answers: OwnedReadHalf, children: &Children, ended: &Notify) {
+async fn listen(answers: OwnedReadHalf, number: u64, children: &Children, ended: &Notify) {
     let mut lines = BufReader::new(answers).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(RunnerEnded { run, attempt, how }) = serde_json::from_str(&line) else {
@@ -124,5 +142,5 @@ async fn listen(answers: OwnedReadHalf, children: &Children, ended: &Notify) {
     }
     tracing::warn!("the fork server is gone; the next run starts another");
     // Nobody tells of its runners any more: their locks do.
-    children.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, c| *c != Child::Runs);
+    children.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, c| *c != Child::Runs(number));
 }

@@ -62,15 +62,10 @@ impl Engine for LocalEngine {
     async fn submit(&self, placement: &Placement) -> Result<(), SubmitError> {
         let failed = |what: &str, e: std::io::Error| SubmitError(format!("{what}: {e}"));
         let ticket = placement.ticket.clone();
-        let attempt = AttemptRef { run: ticket.run.clone(), attempt: ticket.attempt };
         let folder =
             self.folders.make(&ticket.run).map_err(|e| failed("the run's folder cannot be made", e))?;
-        self.children.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone(), Child::Runs);
         let asked = self.fork_server.ask(&ForkRequest { folder, ticket }).await;
-        asked.map_err(|e| {
-            self.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt);
-            failed("the runner cannot be started", e)
-        })
+        asked.map_err(|e| failed("the runner cannot be started", e))
     }
 
     async fn poll(&self, attempts: &[AttemptRef]) -> Vec<Condition> {
@@ -81,7 +76,7 @@ impl Engine for LocalEngine {
         for attempt in attempts {
             let folder = self.folders.of(&attempt.run);
             conditions.push(match children.get(attempt) {
-                Some(Child::Runs) => Condition::Alive,
+                Some(Child::Runs(_)) => Condition::Alive,
                 Some(Child::Ended(how)) => Condition::Gone(format!("{how}{}", last_words(&folder))),
                 None if lock_is_held(&folder) => {
                     unseen.remove(attempt);

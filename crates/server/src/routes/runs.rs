@@ -7,9 +7,12 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use trainyard_api::{Code, NewRun, Page, PatchOp, Problem, Run, Time, runner::Demand};
+use trainyard_api::{
+    Code, NewRun, Page, PatchOp, Problem, Run, Time,
+    runner::{Demand, Package},
+};
 use trainyard_lifecycle::Event;
-use trainyard_store::{Caller, Record, Spec, Which};
+use trainyard_store::{Caller, DefinitionRecord, Record, Spec, Which};
 
 use super::{definitions, owned, paging::Paging};
 use crate::{
@@ -32,13 +35,8 @@ pub(crate) async fn submit(
     let href = new.model_definition.definition_href.clone().unwrap_or_default();
     let id = href.split('/').skip_while(|p| *p != "training_definitions").nth(1).unwrap_or("").to_owned();
     let definition = definitions::find(&app, &caller, &id)?;
-    let content = definition.content.clone().ok_or_else(|| {
-        Refusal::new(
-            Code::DefinitionContent,
-            "this definition has been given no zip yet: put one to its content_url",
-        )
-    })?;
     fill_in(&mut new, &definition.body);
+    content_of(definition)?;
     check_fields(&new, &mut problems);
     let demand = demand(&app, &new).map_err(|p| problems.push(p)).unwrap_or_default();
     let environment = {
@@ -55,15 +53,21 @@ pub(crate) async fn submit(
         (asked, 0) => asked,
         (asked, limit) => asked.min(limit),
     };
-    let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time };
-    // The definition may have been deleted while the buckets were asked.
+    // The definition may have been deleted, or given another zip, while the buckets were asked.
     let guard = app.definitions.read().await;
-    definitions::find(&app, &caller, &id)?;
+    let content = content_of(definitions::find(&app, &caller, &id)?)?;
+    let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time };
     let record = app.conductor.submit(&caller.owner, spec).await?;
     drop(guard);
     let location = HeaderValue::from_str(&format!("/v3/models/{}", record.id)).map_err(Refusal::internal)?;
     let run = render::run(&app, &record, Detail::Full);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(run)))
+}
+
+/// The zip of a definition.
+fn content_of(definition: DefinitionRecord) -> Answer<Package> {
+    let message = "this definition has been given no zip yet: put one to its content_url";
+    definition.content.ok_or_else(|| Refusal::new(Code::DefinitionContent, message))
 }
 
 /// Longest name and longest command, in bytes.
