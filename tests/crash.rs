@@ -324,3 +324,32 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
     assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), (1..=50).collect::<Vec<u32>>());
     assert_eq!(yard.http("GET", "/readyz", None, None).0, 200);
 }
+
+#[test]
+fn runs_outlive_the_fork_server_and_the_next_run_starts_another() {
+    let yard = Yard::start();
+    let id = yard.train("forked", COUNT);
+    yard.wait_log(&id, "line 10\n");
+    let is_fork_server = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|c| c.windows(11).any(|w| w == b"fork-server"))
+    };
+    // The server's threads start processes: each thread has its own list.
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", yard.server_pid())).unwrap().flatten();
+    let lists = tasks.map(|t| std::fs::read_to_string(t.path().join("children")).unwrap_or_default());
+    let pids: Vec<i32> =
+        lists.flat_map(|l| l.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+    let fork_server = pids.into_iter().find(is_fork_server).unwrap_or_else(|| panic!("no fork server"));
+    kill(Pid::from_raw(fork_server), Signal::SIGKILL).unwrap();
+    let next = yard.train("next", "echo next");
+    assert_eq!(yard.wait_end(&next)["state"], "completed");
+    let status = yard.wait_end(&id);
+    assert_eq!(status["state"], "completed", "{status:#}");
+    assert_eq!(status["attempt"], 1, "the run was taken for lost");
+    assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), (1..=200).collect::<Vec<u32>>());
+    // A runner of the fork server that is gone is still found out when it dies.
+    let lost = yard.train("lost", "echo up; sleep 1000");
+    yard.wait_log(&lost, "up");
+    kill(Pid::from_raw(yard.runners()[&lost]), Signal::SIGKILL).unwrap();
+    assert_eq!(yard.wait_end(&lost)["error"]["errors"][0]["code"], "TY0407");
+}
