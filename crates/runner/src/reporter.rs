@@ -33,6 +33,8 @@ const BATCH: u64 = 1024 * 1024;
 /// Pause after a delivery of log: lines gather meanwhile. It also bounds what delivering takes from
 /// a program that prints faster than anybody reads: a batch per pause, 40 MB/s, until it has ended.
 const GATHER: Duration = Duration::from_millis(25);
+/// Bytes of a log that are kept: what a program prints behind them is nobody's to read.
+pub(crate) const MOST_LOG: u64 = 64 << 30;
 /// Wait for more before events are sent: a short program starts and ends within it.
 const SETTLE: Duration = Duration::from_millis(10);
 /// A sign of life when there is nothing to say; the answer tells whether a cancel came.
@@ -57,6 +59,8 @@ struct Shared {
     delivered: AtomicU64,
     /// Bytes of the file that belong to an earlier attempt, and were delivered by it.
     skipped: u64,
+    /// Delivered bytes that are no longer in the file, because the program cut it.
+    cut: AtomicU64,
     told: watch::Sender<Told>,
 }
 
@@ -76,6 +80,7 @@ impl Reporter {
             wake: Notify::new(),
             delivered: AtomicU64::new(0),
             skipped,
+            cut: AtomicU64::new(0),
             told: watch::channel(Told::Work).0,
         });
         let (finishing, finish) = watch::channel(false);
@@ -161,7 +166,7 @@ impl Worker {
             if *self.finish.borrow() && self.is_idle() {
                 return Ok(());
             }
-            let seen = self.shared.skipped + self.delivered();
+            let seen = self.shared.skipped + self.delivered() - self.shared.cut.load(Relaxed);
             force = tokio::select! {
                 () = tail.grown(seen) => {
                     // What is written and what happens next comes along.
@@ -223,9 +228,15 @@ impl Worker {
         self.shared.delivered.load(Relaxed)
     }
 
-    /// Bytes of this attempt's log that there are.
+    /// Bytes of this attempt's log that there are, or were.
     fn log_size(&self) -> u64 {
-        std::fs::metadata(&self.log).map_or(0, |m| m.len()).saturating_sub(self.shared.skipped)
+        let here = std::fs::metadata(&self.log).map_or(0, |m| m.len()).saturating_sub(self.shared.skipped);
+        let delivered = self.delivered();
+        if self.shared.cut.load(Relaxed) + here < delivered {
+            // It holds its own output and may do that: what it prints now goes on behind.
+            self.shared.cut.store(delivered, Relaxed);
+        }
+        (self.shared.cut.load(Relaxed) + here).min(MOST_LOG)
     }
 
     /// The next batch that is not delivered yet, up to `end`.
@@ -235,8 +246,9 @@ impl Worker {
         if size == 0 {
             return None;
         }
+        let cut = self.shared.cut.load(Relaxed);
         let mut bytes = vec![0; size as usize];
-        let n = File::open(&self.log).ok()?.read_at(&mut bytes, self.shared.skipped + offset).ok()?;
+        let n = File::open(&self.log).ok()?.read_at(&mut bytes, self.shared.skipped + offset - cut).ok()?;
         bytes.truncate(n);
         (n > 0).then_some((offset, bytes))
     }

@@ -111,7 +111,7 @@ async fn fetch_checkpoints(order: &WorkOrder, layout: &Layout, http: &Http) -> R
         Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageIn)?;
     patiently(&bucket, CHECKPOINTS, None, &layout.checkpoints, layout).await?;
     let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
-    upload.adopt(&layout.checkpoints, "").map_err(Error::StageIn)?;
+    upload.adopt(&layout.checkpoints, "");
     Ok(upload)
 }
 

@@ -14,7 +14,7 @@ use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload
 use crate::{
     Error,
     layout::Layout,
-    reporter::{Reporter, Told},
+    reporter::{MOST_LOG, Reporter, Told},
     spool::Past,
 };
 
@@ -26,6 +26,8 @@ const PAUSE_FACTOR: u32 = 10;
 /// log of a program that never ran, which the server has too.
 pub(crate) const RESULTS_PATIENCE: Duration = Duration::from_hours(24);
 pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(10);
+/// The same once the run was canceled.
+const CANCELED_PATIENCE: Duration = Duration::from_mins(1);
 /// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -98,7 +100,7 @@ impl Output {
                 let start = Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
                 let start = UNIX_EPOCH + start.saturating_sub(CLOCK_SLACK);
                 let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
-                upload.adopt_older(&layout.checkpoints, "", start).map_err(Error::StageOut)?;
+                upload.adopt_older(&layout.checkpoints, "", start);
                 Some(upload)
             }
         };
@@ -117,7 +119,8 @@ impl Output {
             results = self.results.sync(&self.layout.results, "").await;
             logs = self.results.sync(&self.layout.logs, LEARNER).await;
         }
-        let output = self.results.sync_file(&self.layout.output, &format!("{LEARNER}training-log.txt")).await;
+        let (root, name) = (&self.layout.root, "training-log.txt");
+        let output = self.results.sync_file(root, name, &format!("{LEARNER}{name}"), MOST_LOG).await;
         let checkpoints = match &mut self.checkpoints {
             Some(upload) => upload.sync(&self.layout.checkpoints, "").await,
             None => Ok(()),
@@ -161,8 +164,11 @@ impl Output {
         loop {
             match self.complete_once(order, exit, failure).await {
                 Err(Error::StageOut(error)) if error.is_transient() && begun.elapsed() < patience => {
-                    if let Told::Leave(why) = &*reporter.told().borrow() {
-                        return Err(Error::Fenced(why.clone()));
+                    match &*reporter.told().borrow() {
+                        Told::Leave(why) => return Err(Error::Fenced(why.clone())),
+                        // Its owner does not want to wait for ever.
+                        Told::Cancel if begun.elapsed() > CANCELED_PATIENCE => return Err(Error::StageOut(error)),
+                        _ => {}
                     }
                     tracing::warn!(%error, "the results wait for their store");
                     tokio::time::sleep(pause).await;

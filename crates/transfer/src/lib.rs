@@ -4,6 +4,7 @@
 //! [`Cache`]; [`Upload`] keeps a prefix of a bucket equal to a folder. Signing and XML are the
 //! `rusty-s3` crate's; what moves bytes is ours.
 
+mod beneath;
 mod bucket;
 mod cache;
 mod digest;

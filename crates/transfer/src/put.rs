@@ -22,8 +22,10 @@ pub(crate) const SINGLE: u64 = 16 * 1024 * 1024;
 /// Size of a part; grows for files that would need more parts than S3 allows.
 const PART: u64 = 16 * 1024 * 1024;
 const MAX_PARTS: u64 = 10_000;
-/// Parts on the way at once: each is held in memory.
-const PARTS_AT_ONCE: usize = 3;
+/// Largest object of S3: 5 TiB.
+const MAX_SIZE: u64 = 5 << 40;
+/// Bytes of parts on the way at once: they are held in memory. One part goes in any case.
+const PARTS_AT_ONCE: u64 = 48 * 1024 * 1024;
 
 /// Key of an upload that is begun and given up, to see whether uploads are allowed.
 /// It lies where those of runs do, for keys that may write there only.
@@ -64,11 +66,21 @@ impl Bucket {
         let failed = |e| Error::file(path, e);
         let file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
+        self.put_opened(key, &file, size).await
+    }
+
+    /// The same for a file that is open: its first `size` bytes.
+    pub(crate) async fn put_opened(&self, key: &str, file: &File, size: u64) -> Result<(u64, String), Error> {
+        let path = Path::new(key);
+        if size > MAX_SIZE {
+            let why = format!("it has {size} bytes, and an object has at most {MAX_SIZE}");
+            return Err(Error::file(path, std::io::Error::new(std::io::ErrorKind::FileTooLarge, why)));
+        }
         if size <= SINGLE {
-            let bytes = read_up_to(&file, 0, size).map_err(failed)?;
+            let bytes = read_up_to(file, 0, size).map_err(|e| Error::file(path, e))?;
             return Ok((bytes.len() as u64, self.put(key, bytes).await?));
         }
-        let etag = self.put_parts(key, &file, path, size).await?;
+        let etag = self.put_parts(key, file, path, size).await?;
         Ok((size, etag))
     }
 
@@ -142,7 +154,7 @@ impl Bucket {
                 })
                 .await
             })
-            .buffered(PARTS_AT_ONCE)
+            .buffered((PARTS_AT_ONCE / part).max(1) as usize)
             .try_collect()
             .await?;
         retrying(|| async {

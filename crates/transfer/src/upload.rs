@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::Metadata,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +13,11 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::{Bucket, Error, put::SINGLE};
+use crate::{
+    Bucket, Error,
+    beneath::{Beneath, Entry},
+    put::SINGLE,
+};
 
 /// Files on the way at once.
 const AT_ONCE: usize = 4;
@@ -46,18 +50,33 @@ impl Version {
 
 /// A stored file, and where it came from.
 #[derive(Clone, Debug)]
-struct Entry {
+struct Kept {
     version: Version,
     stored: Stored,
     /// Absent for what was never a file.
-    source: Option<PathBuf>,
+    source: Option<Source>,
+}
+
+/// Where a file is.
+#[derive(Clone, Debug)]
+struct Source {
+    beneath: Beneath,
+    name: String,
+}
+
+/// A file to store.
+struct Wanted {
+    key: String,
+    source: Source,
+    version: Version,
+    modified: Option<SystemTime>,
 }
 
 /// The upload of one run.
 pub struct Upload {
     bucket: Bucket,
     prefix: String,
-    stored: BTreeMap<String, Entry>,
+    stored: BTreeMap<String, Kept>,
     /// Links that were left out, by the key they would have had, with the reason.
     pub skipped: BTreeMap<String, String>,
 }
@@ -71,38 +90,44 @@ impl Upload {
     /// Stores what is new or changed below `folder` under `prefix/below`. Files that cannot be
     /// stored do not keep others from it; the first error is returned after all were tried.
     pub async fn sync(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
-        let mut wanted = Vec::new();
-        self.collect(folder, folder, below, &mut wanted)?;
+        let wanted = self.collect(folder, below);
         self.store(wanted).await
     }
 
-    /// Stores the file at `path` under one key, if it changed; a missing file is fine.
-    pub async fn sync_file(&mut self, path: &Path, key: &str) -> Result<(), Error> {
-        let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
-        let version = Version::of(&metadata);
+    /// Stores the file `name` of `folder` under one key, if it changed: at most its first `most`
+    /// bytes. A missing file is fine.
+    pub async fn sync_file(&mut self, folder: &Path, name: &str, key: &str, most: u64) -> Result<(), Error> {
+        let Ok(beneath) = Beneath::new(folder) else { return Ok(()) };
+        let Ok(Entry::File(metadata)) = beneath.look(name) else { return Ok(()) };
+        let version = Version { size: metadata.len().min(most), ..Version::of(&metadata) };
         if self.stored.get(key).is_some_and(|e| e.version == version) {
             return Ok(());
         }
-        self.store(vec![(key.to_owned(), path.to_owned(), version)]).await
+        let source = Source { beneath, name: name.to_owned() };
+        self.store(vec![Wanted { key: key.to_owned(), source, version, modified: None }]).await
     }
 
-    async fn store(&mut self, wanted: Vec<(String, PathBuf, Version)>) -> Result<(), Error> {
+    async fn store(&mut self, wanted: Vec<Wanted>) -> Result<(), Error> {
         let bucket = &self.bucket;
         let prefix = &self.prefix;
         let results: Vec<_> = stream::iter(wanted)
-            .map(|(key, path, version)| async move {
-                let result = bucket.put_file(&format!("{prefix}{key}"), &path).await;
-                (key, path, version, result)
+            .map(|wanted| async move {
+                let key = format!("{prefix}{}", wanted.key);
+                let result = match wanted.source.beneath.file(&wanted.source.name) {
+                    Ok(file) => bucket.put_opened(&key, &file, wanted.version.size).await,
+                    Err(e) => Err(Error::file(Path::new(&wanted.source.name), e)),
+                };
+                (wanted, result)
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
         let mut first = None;
-        for (key, path, version, result) in results {
+        for (Wanted { key, source, version, .. }, result) in results {
             match result {
                 Ok((size, etag)) => {
-                    let entry = Entry { version, stored: Stored { size, etag }, source: Some(path) };
-                    self.stored.insert(key, entry);
+                    let entry = Stored { size, etag };
+                    self.stored.insert(key, Kept { version, stored: entry, source: Some(source) });
                 }
                 // Temporary files come and go while a program runs.
                 Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -116,20 +141,18 @@ impl Upload {
     }
 
     /// Takes what is in `folder` now for stored: it was fetched from there.
-    pub fn adopt(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
-        self.adopt_older(folder, below, SystemTime::now() + Duration::from_secs(1))
+    pub fn adopt(&mut self, folder: &Path, below: &str) {
+        self.adopt_older(folder, below, SystemTime::now() + Duration::from_secs(1));
     }
 
     /// The same for files that were last written before `limit`.
-    pub fn adopt_older(&mut self, folder: &Path, below: &str, limit: SystemTime) -> Result<(), Error> {
-        let mut found = Vec::new();
-        self.collect(folder, folder, below, &mut found)?;
-        let older = |p: &PathBuf| std::fs::metadata(p).and_then(|m| m.modified()).is_ok_and(|t| t < limit);
-        for (key, path, version) in found.into_iter().filter(|(_, p, _)| older(p)) {
-            let stored = Stored { size: version.size, etag: String::new() };
-            self.stored.insert(key, Entry { version, stored, source: Some(path) });
+    pub fn adopt_older(&mut self, folder: &Path, below: &str, limit: SystemTime) {
+        for Wanted { key, source, version, modified } in self.collect(folder, below) {
+            if modified.is_some_and(|t| t < limit) {
+                let stored = Stored { size: version.size, etag: String::new() };
+                self.stored.insert(key, Kept { version, stored, source: Some(source) });
+            }
         }
-        Ok(())
     }
 
     /// Stores `bytes` under one key below the prefix.
@@ -137,14 +160,14 @@ impl Upload {
         let size = bytes.len() as u64;
         let etag = self.bucket.put(&format!("{}{key}", self.prefix), bytes).await?;
         let version = Version { size, modified: (0, 0), inode: 0 };
-        self.stored.insert(key.to_owned(), Entry { version, stored: Stored { size, etag }, source: None });
+        self.stored.insert(key.to_owned(), Kept { version, stored: Stored { size, etag }, source: None });
         Ok(())
     }
 
     /// Takes away what was stored from files that are no longer there: a checkpoint that the
     /// program replaced is not part of its results.
     pub async fn prune(&mut self) -> Result<(), Error> {
-        let is_gone = |e: &Entry| e.source.as_ref().is_some_and(|s| std::fs::symlink_metadata(s).is_err());
+        let is_gone = |e: &Kept| e.source.as_ref().is_some_and(|s| s.beneath.look(&s.name).is_err());
         let gone: Vec<String> =
             self.stored.iter().filter(|(_, e)| is_gone(e)).map(|(k, _)| k.clone()).collect();
         for key in gone {
@@ -168,7 +191,7 @@ impl Upload {
         }
         let there: BTreeMap<String, u64> =
             self.bucket.list(&self.prefix).await?.into_iter().map(|o| (o.key, o.size)).collect();
-        for (key, Entry { stored, .. }) in &self.stored {
+        for (key, Kept { stored, .. }) in &self.stored {
             let found = there.get(&format!("{}{key}", self.prefix));
             if found != Some(&stored.size) {
                 return Err(Error::Corrupt {
@@ -181,69 +204,52 @@ impl Upload {
         Ok(())
     }
 
-    /// Files below `dir` that are new or changed. Links are followed to files inside `root`, and
-    /// left out where they lead elsewhere; sockets, pipes and devices are no results.
-    fn collect(
-        &mut self,
-        root: &Path,
-        dir: &Path,
-        below: &str,
-        wanted: &mut Vec<(String, PathBuf, Version)>,
-    ) -> Result<(), Error> {
-        let entries = match std::fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            // The program may have taken its own rights away: give them back once.
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                let rights = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-                let opened = std::fs::set_permissions(dir, rights).and_then(|()| std::fs::read_dir(dir));
-                match opened {
-                    Ok(entries) => entries,
-                    Err(e) => {
-                        self.skipped.insert(below.to_owned(), format!("it cannot be read: {e}"));
-                        return Ok(());
+    /// Files below `folder` that are new or changed, with their keys. Links are followed to files
+    /// inside, and left out where they lead elsewhere; sockets, pipes and devices are no results.
+    fn collect(&mut self, folder: &Path, below: &str) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        match Beneath::new(folder) {
+            Ok(beneath) => self.collect_in(&beneath, "", below, &mut wanted),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => self.skip(below, format!("its folder cannot be used: {e}")),
+        }
+        wanted
+    }
+
+    fn skip(&mut self, key: &str, why: String) {
+        self.skipped.insert(key.to_owned(), why);
+    }
+
+    fn collect_in(&mut self, beneath: &Beneath, at: &str, below: &str, wanted: &mut Vec<Wanted>) {
+        let names = match beneath.names(at) {
+            Ok(names) => names,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(e) => return self.skip(&format!("{below}{at}"), format!("it cannot be read: {e}")),
+        };
+        for name in names {
+            let name = match name {
+                Ok(name) => format!("{at}{name}"),
+                Err(name) => {
+                    self.skip(&format!("{below}{at}{name}"), "its name is not UTF-8".to_owned());
+                    continue;
+                }
+            };
+            let key = format!("{below}{name}");
+            match beneath.look(&name) {
+                Ok(Entry::Folder) => self.collect_in(beneath, &format!("{name}/"), below, wanted),
+                Ok(Entry::LinkOut) => {
+                    self.skip(&key, "it is a link that leads out of the results folder or to a folder".to_owned());
+                }
+                Ok(Entry::File(metadata)) => {
+                    let version = Version::of(&metadata);
+                    if self.stored.get(&key).is_none_or(|e| e.version != version) {
+                        let source = Source { beneath: beneath.clone(), name };
+                        wanted.push(Wanted { key, source, version, modified: metadata.modified().ok() });
                     }
                 }
-            }
-            Err(e) => {
-                self.skipped.insert(below.to_owned(), format!("it cannot be read: {e}"));
-                return Ok(());
-            }
-        };
-        for entry in entries {
-            let Ok(entry) = entry else { continue };
-            let path = entry.path();
-            let Some(name) = entry.file_name().to_str().map(|n| format!("{below}{n}")) else {
-                self.skipped.insert(
-                    format!("{below}{}", entry.file_name().to_string_lossy()),
-                    "its name is not UTF-8".into(),
-                );
-                continue;
-            };
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() {
-                self.collect(root, &path, &format!("{name}/"), wanted)?;
-                continue;
-            }
-            if kind.is_symlink() && !leads_inside(root, &path) {
-                self.skipped
-                    .insert(name, "it is a link that leads out of the results folder or to a folder".into());
-                continue;
-            }
-            let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            if !metadata.is_file() {
-                continue;
-            }
-            let version = Version::of(&metadata);
-            if self.stored.get(&name).is_none_or(|e| e.version != version) {
-                wanted.push((name, path, version));
+                // Temporary files come and go while a program runs.
+                Ok(Entry::Other) | Err(_) => {}
             }
         }
-        Ok(())
     }
-}
-
-fn leads_inside(root: &Path, link: &Path) -> bool {
-    let (Ok(root), Ok(target)) = (root.canonicalize(), link.canonicalize()) else { return false };
-    target.starts_with(root) && target.is_file()
 }
