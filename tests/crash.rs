@@ -289,8 +289,8 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
     let yard = Yard::on_small_disk(64);
     let id = yard.train(
         "full",
-        "mkdir $RESULT_DIR/model; head -c 3000000 /dev/urandom > $RESULT_DIR/model/w; touch $JOB_STATE_DIR/hold; \
-         for i in $(seq 1 50); do echo line $i; done; while [ -e $JOB_STATE_DIR/hold ]; do sleep 0.05; done; exit 3",
+        "mkdir $RESULT_DIR/model; head -c 3000000 /dev/urandom > $RESULT_DIR/model/w; touch $HOME/hold; \
+         for i in $(seq 1 50); do echo line $i; done; while [ -e $HOME/hold ]; do sleep 0.05; done; exit 3",
     );
     yard.wait_log(&id, "line 50\n");
     // The disk is filled to its last block, and then the program ends.
@@ -298,7 +298,7 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
     let mut file = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
     let runner = yard.runners()[&id];
-    std::fs::remove_file(yard.data_folder().join("node/runs").join(&id).join("job/hold")).unwrap();
+    std::fs::remove_file(yard.data_folder().join("node/runs").join(&id).join("job/home/hold")).unwrap();
     wait_for("the program's end", PATIENCE, || programs(&id).is_empty().then_some(()));
     wait_for("the server says that it has no room", PATIENCE, || {
         (yard.http("GET", "/readyz", None, None).0 == 507).then_some(())

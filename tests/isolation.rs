@@ -32,8 +32,17 @@ disk=$(df --output=source "$data" | tail -1)
 try raw-disk reads "$disk"
 try make-device mknod "$HOME/disk" b 8 0
 try signal-server kill -0 "$server"
+try limit-server python3 -c "import resource; resource.prlimit($server, resource.RLIMIT_FSIZE, (1 << 40, 1 << 40))"
+try listen-to-all python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)'
+for place in /etc /usr/bin "$REAL_HOME" "$JOB_STATE_DIR" "$DATA_DIR"; do
+    try write-outside bash -c "echo x > '$place/left-by-$TRAINING_ID'"
+done
+ln -s "$data" "$RESULT_DIR/way-out"
+rmdir "$LOG_DIR/tb" && ln -s "$data" "$LOG_DIR/tb"
+ln -s ../../../../admin-token "$RESULT_DIR/token"
+mkfifo "$RESULT_DIR/pipe"
 # What a program may: its own folders, its home, the machine's programs and temporary files.
-for folder in "$RESULT_DIR" "$LOG_DIR" "$CHECKPOINT_DIR" "$HOME" "$JOB_STATE_DIR" "${TMPDIR:-/tmp}"; do
+for folder in "$RESULT_DIR" "$LOG_DIR" "$CHECKPOINT_DIR" "$HOME" "${TMPDIR:-/tmp}"; do
     try may-write bash -c "echo x > '$folder/mine-$TRAINING_ID' && rm '$folder/mine-$TRAINING_ID'"
 done
 try may-read cat "$DATA_DIR/input"
@@ -60,6 +69,10 @@ fn thieves_report(yard: &Yard) -> String {
     );
     let id = yard.train_code(&code, &yard.manifest("thief", &command));
     assert_eq!(yard.wait_end(&id)["state"], "completed");
+    let results = yard.results(&id);
+    for stolen in ["way-out", "token", "pipe", "learner-1/tb"] {
+        assert!(!results.keys().any(|k| k.starts_with(stolen)), "{stolen} was stored: {results:?}");
+    }
     let database = fs::read(yard.data_folder().join("trainyard.db")).unwrap();
     assert!(database.starts_with(b"SQLite format 3"), "the program wrote into the database");
     yard.cli(&["logs", &id]).ok()

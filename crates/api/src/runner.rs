@@ -32,7 +32,10 @@ pub struct Ticket {
     /// Folders of the server and its user on this node that are closed to programs.
     #[serde(default)]
     pub closed: Vec<String>,
-    /// Files and folders in them that a mount namespace covers.
+    /// Folders of the machine, besides temporary ones, that programs may write to.
+    #[serde(default)]
+    pub writable: Vec<String>,
+    /// Files and folders in the closed ones that a mount namespace covers.
     #[serde(default)]
     pub hide: Vec<String>,
 }

@@ -37,7 +37,8 @@ pub async fn find_pythons() -> Vec<Python> {
 
 async fn probe(name: &'static str) -> Option<Python> {
     let mut command = Command::new(name);
-    command.args(["-c", PROBE]).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    // Isolated: what a user's own folders add to it is not asked.
+    command.args(["-I", "-c", PROBE]).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(TIMEOUT, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     let (version, path) = text.trim().split_once('\n')?;

@@ -54,6 +54,12 @@ impl Cgroup {
         text.lines().filter_map(|l| l.parse().ok()).filter(|p| *p > 0).collect()
     }
 
+    /// Whether anything lives in the group, as the kernel says; `None` where it does not say.
+    pub(crate) fn is_populated(&self) -> Option<bool> {
+        let text = fs::read_to_string(self.path.join("cgroup.events")).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("populated ")).map(|v| v.trim() != "0")
+    }
+
     /// Ends every process in the group, forks in flight included.
     pub(crate) fn kill(&self) {
         if let Err(error) = fs::write(self.path.join("cgroup.kill"), "1") {

@@ -85,12 +85,9 @@ pub(crate) fn variables(
         set(LAYER_VARIABLE, text(&site_packages(&places.layer, &order.environment.python)));
     }
     if privacy.home {
-        if environment.is_none()
-            && let Some(home) = std::env::var_os("HOME").map(|h| Path::new(&h).join(".local"))
-            && home.is_dir()
-        {
-            // The machine's own python is left as it is, what its user has installed included.
-            set("PYTHONUSERBASE", text(&home));
+        if environment.is_none() && nix::unistd::geteuid().is_root() {
+            // Root seems to be allowed to write to the machine's python, and is not.
+            set("PIP_USER", "1".to_owned());
         }
         set("HOME", text(&places.home));
     }

@@ -66,7 +66,7 @@ impl Layout {
     }
 
     /// Makes the folders, empty: what an earlier attempt that never ran the program left, or an
-    /// earlier run in whose folder this one is, is thrown away. Unpacking does that for the code.
+    /// earlier run in whose folder this one is, is thrown away.
     pub(crate) fn make(&self) -> Result<(), Error> {
         self.empty().map_err(|e| Error::file(&self.job, e))?;
         for folder in std::iter::once(&self.job).chain(&self.folders()) {
@@ -94,9 +94,9 @@ impl Layout {
         }
     }
 
-    /// Throws away what is in the folders. They stay, and so does a little code: to make and
-    /// remove files and folders is the most expensive thing that a short run does. Where anything
-    /// is not as it was made, all goes.
+    /// Throws away what is in the folders. They stay: to make and remove folders is the most
+    /// expensive thing that a short run does. No file stays, for the program may have handed it on,
+    /// open, to another. Where anything is not as it was made, all goes.
     pub(crate) fn empty(&self) -> io::Result<()> {
         match fs::symlink_metadata(&self.job) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -106,35 +106,9 @@ impl Layout {
             Ok(_) => {}
         }
         let folders = self.folders();
-        let little_code = is_as_made(&self.code) && is_little(&self.code, &mut { LITTLE_CODE });
-        let stays = |path: &Path| little_code && path.starts_with(&self.code);
-        let keep = |path: &Path| folders.iter().any(|f| f == path) && is_as_made(path) || stays(path);
+        let keep = |path: &Path| folders.iter().any(|f| f == path) && is_as_made(path);
         empty_folder(&self.job, &keep).or_else(|_| remove_tree(&self.job))
     }
-}
-
-/// Bytes of code that stay; a file counts for a few of them.
-const LITTLE_CODE: u64 = 256 * 1024;
-const PER_FILE: u64 = 4096;
-
-/// Whether what is below `folder` fits into `left` bytes, and can be written over by its user.
-fn is_little(folder: &Path, left: &mut u64) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return false };
-    for entry in entries {
-        let Ok(Ok(metadata)) = entry.as_ref().map(fs::DirEntry::metadata) else { return false };
-        let needed = if metadata.is_dir() { 0o700 } else { 0o600 };
-        if !metadata.is_symlink() && metadata.mode() & needed != needed {
-            return false;
-        }
-        match left.checked_sub(metadata.len().max(PER_FILE)) {
-            Some(less) => *left = less,
-            None => return false,
-        }
-        if metadata.is_dir() && entry.is_ok_and(|e| !is_little(&e.path(), left)) {
-            return false;
-        }
-    }
-    true
 }
 
 /// Removes what is below `folder` but what is to be kept.
@@ -143,9 +117,7 @@ pub(crate) fn empty_folder(folder: &Path, keep: &impl Fn(&Path) -> bool) -> io::
         let entry = entry?;
         let path = entry.path();
         if keep(&path) {
-            if entry.file_type()?.is_dir() {
-                empty_folder(&path, keep)?;
-            }
+            empty_folder(&path, keep)?;
         } else if entry.file_type()?.is_dir() {
             fs::remove_dir_all(&path)?;
         } else {
@@ -196,13 +168,12 @@ mod tests {
         (dir, layout)
     }
 
-    /// All but the code, which unpacking takes care of.
     fn is_pristine(layout: &Layout) {
         assert!(is_as_made(&layout.job));
         for folder in layout.folders() {
             assert!(is_as_made(&folder), "{}", folder.display());
             let inside = fs::read_dir(&folder).unwrap().flatten().map(|e| e.path());
-            let strange = inside.filter(|p| *p != layout.logs.join("tb") && !p.starts_with(&layout.code));
+            let strange = inside.filter(|p| *p != layout.logs.join("tb"));
             assert_eq!(strange.count(), 0, "{}", folder.display());
         }
         assert_eq!(fs::read_dir(&layout.job).unwrap().count(), 7);
@@ -219,10 +190,6 @@ mod tests {
         fs::write(layout.code.join("main.py"), "x").unwrap();
         layout.make().unwrap();
         is_pristine(&layout);
-        assert!(layout.code.join("main.py").exists(), "a little code stays");
-        fs::write(layout.code.join("large"), vec![0; 300_000]).unwrap();
-        layout.make().unwrap();
-        assert_eq!(fs::read_dir(&layout.code).unwrap().count(), 0, "much code does not");
     }
 
     #[test]
@@ -242,10 +209,6 @@ mod tests {
         symlink(&elsewhere, &layout.code).unwrap();
         layout.make().unwrap();
         is_pristine(&layout);
-        fs::write(layout.code.join("main.py"), "x").unwrap();
-        fs::set_permissions(layout.code.join("main.py"), Permissions::from_mode(0o444)).unwrap();
-        layout.make().unwrap();
-        assert_eq!(fs::read_dir(&layout.code).unwrap().count(), 0, "what cannot be written over stayed");
         assert!(elsewhere.join("kept").exists(), "a link was followed");
     }
 }

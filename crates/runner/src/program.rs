@@ -44,6 +44,8 @@ pub(crate) struct Isolation {
     wanted: bool,
     /// Folders that are closed to it.
     closed: Vec<PathBuf>,
+    /// Folders of the machine that the operator lets it write to.
+    writable: Vec<PathBuf>,
     /// What a mount namespace covers.
     hide: Vec<PathBuf>,
 }
@@ -57,6 +59,7 @@ impl Isolation {
         Self {
             wanted: ticket.isolate,
             closed: closed.into_iter().map(real).collect(),
+            writable: paths(&ticket.writable),
             hide: paths(&ticket.hide),
         }
     }
@@ -77,13 +80,16 @@ impl Isolation {
         if !self.wanted {
             return Ok(None);
         }
-        let readable: Vec<&Path> = environment.folder.iter().map(PathBuf::as_path).collect();
-        let borders = Borders {
-            closed: &self.closed,
-            open: &[&layout.job],
-            readable: &readable,
-            appendable: &[&layout.output],
-        };
+        // Not the folder of all: its entries cannot be replaced, and data only read, which also
+        // keeps the cache that they are links to.
+        let own =
+            [&layout.code, &layout.results, &layout.logs, &layout.checkpoints, &layout.home, &layout.tmp];
+        let mut open: Vec<PathBuf> = own.into_iter().chain([&layout.layer]).cloned().collect();
+        open.extend(self.writable.iter().cloned());
+        let mut readable: Vec<&Path> = environment.folder.iter().map(PathBuf::as_path).collect();
+        readable.push(&layout.job);
+        let borders =
+            Borders { closed: &self.closed, open: &open, readable: &readable, appendable: &[&layout.output] };
         Sandbox::prepare(&borders).map(Some)
     }
 }

@@ -1,10 +1,12 @@
 //! What the program may touch, by Landlock (Linux 5.13 and later, no rights needed).
 //!
-//! All that its user may touch, but for the folders of the server; no other process, and, of root's
-//! capabilities, those that containers have. Landlock knows only what is allowed. So what surrounds a closed folder is allowed entry by entry,
+//! It reads what its user may read, but for the folders of the server, writes to its own folders and to
+//! shared temporary ones, reaches no other process, and has of root's capabilities those that containers
+//! have. Landlock knows only what is allowed. So what surrounds a closed folder is allowed entry by entry,
 //! as it is when the program starts; names can be listed everywhere.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -18,14 +20,17 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 use nix::libc;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 /// Newest version whose rights are known here; older kernels take what they know.
 const NEWEST: ABI = ABI::V6;
 
 /// Capabilities (`capabilities(7)`, by number) that a program of root keeps: those that container
-/// engines leave by default, less the making of device files, and those that training on several
-/// GPUs asks for: locked memory, priorities, limits.
-const KEPT: [u32; 16] = [
+/// engines leave by default, less device files and raw sockets, which hear every token on loopback,
+/// and with what training on several GPUs asks for: locked memory and priorities.
+const KEPT: [u32; 14] = [
     0,  // CHOWN
     1,  // DAC_OVERRIDE
     3,  // FOWNER
@@ -35,11 +40,9 @@ const KEPT: [u32; 16] = [
     7,  // SETUID
     8,  // SETPCAP
     10, // NET_BIND_SERVICE
-    13, // NET_RAW
     14, // IPC_LOCK
     18, // SYS_CHROOT
     23, // SYS_NICE
-    24, // SYS_RESOURCE
     29, // AUDIT_WRITE
     31, // SETFCAP
 ];
@@ -48,28 +51,34 @@ const CAPABILITIES: u32 = 64;
 
 /// A sandbox, ready to be entered.
 pub(crate) struct Sandbox {
+    /// Calls that are refused.
+    calls: BpfProgram,
     /// Absent where the kernel has no Landlock.
     rules: Option<OwnedFd>,
     root: bool,
 }
 
-/// Where the program may go.
+/// Where the program may go. All else on the machine it may read and execute.
 pub(crate) struct Borders<'a> {
     /// Folders of which it sees nothing, but for what follows.
     pub(crate) closed: &'a [PathBuf],
     /// What it may do anything with.
-    pub(crate) open: &'a [&'a Path],
+    pub(crate) open: &'a [PathBuf],
     /// What it may read and execute.
     pub(crate) readable: &'a [&'a Path],
     /// What it may open for writing, and not cut: its own output, by names such as `/dev/stderr`.
     pub(crate) appendable: &'a [&'a Path],
 }
 
+/// Folders of the machine that every program writes to: temporary files, devices, shared memory.
+const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev"];
+
 impl Sandbox {
     /// For a program within these borders.
     pub(crate) fn prepare(borders: &Borders<'_>) -> std::io::Result<Self> {
         let rules = rules(borders).map_err(|e| std::io::Error::other(format!("its sandbox: {e}")))?;
-        Ok(Self { rules: rules.into(), root: nix::unistd::geteuid().is_root() })
+        let calls = refused_calls().map_err(|e| std::io::Error::other(format!("its sandbox: {e}")))?;
+        Ok(Self { calls, rules: rules.into(), root: nix::unistd::geteuid().is_root() })
     }
 
     /// Enters it, for good: this process and all that it starts. Called between fork and exec:
@@ -87,6 +96,7 @@ impl Sandbox {
                 }
             }
         }
+        seccompiler::apply_filter(&self.calls).map_err(|_| std::io::Error::last_os_error())?;
         let Some(rules) = &self.rules else { return Ok(()) };
         // SAFETY: the system call takes an open descriptor of a ruleset and flags, of which there are
         // none; it reads no memory of ours.
@@ -94,6 +104,20 @@ impl Sandbox {
         let entered = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
         if entered == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     }
+}
+
+/// `prlimit` on other processes: Landlock knows nothing of it, and it ends whom it likes by a limit
+/// of nothing. To ask for limits, and to set one's own, stays allowed.
+fn refused_calls() -> Result<BpfProgram, seccompiler::Error> {
+    let is = |argument, operator| SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, 0);
+    let others = SeccompRule::new(vec![is(0, SeccompCmpOp::Ne)?, is(2, SeccompCmpOp::Ne)?])?;
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_prlimit64, vec![others])]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(filter.try_into()?)
 }
 
 /// Whether the kernel has Landlock.
@@ -120,21 +144,29 @@ fn rules(borders: &Borders<'_>) -> Result<RulesetCreated, RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(handled())?
-        .scope(Scope::Signal)?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
         .set_compatibility(CompatLevel::BestEffort);
-    let mut outside = Vec::new();
     let mut closed = borders.closed.to_vec();
     if nix::unistd::geteuid().is_root() {
         disks(Path::new("/dev"), &mut closed);
     }
-    around(Path::new("/"), &closed, &mut outside);
-    let open = outside.iter().map(PathBuf::as_path).chain(borders.open.iter().copied());
+    let mut readable = Vec::new();
+    around(Path::new("/"), &closed, &mut readable);
+    let mut shared = Vec::new();
+    for folder in SHARED.map(Path::new) {
+        if closed.iter().any(|c| c.starts_with(folder)) {
+            around(folder, &closed, &mut shared);
+        } else {
+            shared.push(folder.to_owned());
+        }
+    }
     let read = AccessFs::ReadFile | AccessFs::Execute;
     let write = BitFlags::from(AccessFs::WriteFile);
-    let few =
-        borders.readable.iter().map(|p| (*p, read)).chain(borders.appendable.iter().map(|p| (*p, write)));
-    for (path, rights) in open.map(|p| (p, granted())).chain(few) {
+    let open = shared.iter().chain(borders.open).map(|p| (p.as_path(), granted()));
+    let readable = readable.iter().map(PathBuf::as_path).chain(borders.readable.iter().copied());
+    let few = readable.map(|p| (p, read)).chain(borders.appendable.iter().map(|p| (*p, write)));
+    for (path, rights) in open.chain(few) {
         // What is gone by now, or what this user may not even look at, needs no rule.
         let Ok(opened) = PathFd::new(path) else { continue };
         // A file takes fewer rights than a folder.

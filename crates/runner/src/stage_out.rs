@@ -1,6 +1,9 @@
 //! Stores results and logs: now and then while the program runs, and completely after it.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -48,6 +51,9 @@ struct Marker<'a> {
     exit: Option<Exit>,
     failure: Option<&'a Failure>,
     files: Inventory,
+    /// What is not stored, with the reason: links that lead out, names that are not UTF-8.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    left_out: &'a BTreeMap<String, String>,
 }
 
 /// The results of a run on their way.
@@ -167,7 +173,9 @@ impl Output {
                     match &*reporter.told().borrow() {
                         Told::Leave(why) => return Err(Error::Fenced(why.clone())),
                         // Its owner does not want to wait for ever.
-                        Told::Cancel if begun.elapsed() > CANCELED_PATIENCE => return Err(Error::StageOut(error)),
+                        Told::Cancel if begun.elapsed() > CANCELED_PATIENCE => {
+                            return Err(Error::StageOut(error));
+                        }
                         _ => {}
                     }
                     tracing::warn!(%error, "the results wait for their store");
@@ -194,6 +202,7 @@ impl Output {
             exit,
             failure,
             files: self.results.inventory(),
+            left_out: &self.results.skipped,
         };
         let text =
             serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;

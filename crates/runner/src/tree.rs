@@ -18,6 +18,9 @@ use crate::cgroup::Cgroup;
 /// First and longest pause between looks at whether all are gone.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// Looks that have to find nothing where there is no cgroup, and the time between two.
+const LOOKS: u32 = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// Processes in uninterruptible sleep cannot be killed; after this they are left to the kernel.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -36,13 +39,12 @@ impl Tree {
         self.cgroup.as_ref()
     }
 
-    /// Processes that run; zombies are reaped on the way.
+    /// Processes that are there, those included that have ended and were not waited for.
     pub(crate) fn members(&self) -> HashSet<i32> {
         let mut members = descendants();
         if let Some(cgroup) = &self.cgroup {
             members.extend(cgroup.members());
         }
-        members.retain(|pid| !is_zombie(*pid));
         members
     }
 
@@ -57,7 +59,7 @@ impl Tree {
     /// Asks all to end, waits for at most `grace`, and ends those that are left; `false` where that
     /// could not be done.
     pub(crate) async fn end(&self, grace: Duration) -> bool {
-        if self.members().is_empty() {
+        if self.is_surely_empty().await {
             return true;
         }
         self.signal(Signal::SIGTERM);
@@ -82,8 +84,7 @@ impl Tree {
         let deadline = Instant::now() + limit;
         let mut look = FIRST_LOOK;
         loop {
-            reap_orphans();
-            if self.members().is_empty() {
+            if self.is_surely_empty().await {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -92,6 +93,25 @@ impl Tree {
             sleep(look.min(deadline - Instant::now())).await;
             look = (look * 2).min(LONGEST_LOOK);
         }
+    }
+
+    /// Whether nothing is left. The cgroup knows; without one several looks have to find nothing,
+    /// because what forks and ends in one go is seen by few.
+    async fn is_surely_empty(&self) -> bool {
+        for look in 0..LOOKS {
+            reap_orphans();
+            if let Some(populated) = self.cgroup.as_ref().and_then(Cgroup::is_populated) {
+                // What left the group, as root may, is still below this process.
+                return !populated && descendants().is_empty();
+            }
+            if !self.members().is_empty() {
+                return false;
+            }
+            if look + 1 < LOOKS {
+                sleep(BETWEEN_LOOKS).await;
+            }
+        }
+        true
     }
 }
 
@@ -125,15 +145,6 @@ fn descendants() -> HashSet<i32> {
         }
     }
     found
-}
-
-fn is_zombie(pid: i32) -> bool {
-    // The name may hold spaces and brackets: the state follows the last bracket.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    match stat.rsplit_once(") ") {
-        Some((_, rest)) => rest.starts_with('Z') || rest.starts_with('X'),
-        None => true,
-    }
 }
 
 /// Reaps zombies that became our children because their parent ended. The program itself is

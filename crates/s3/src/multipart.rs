@@ -5,6 +5,8 @@
     reason = "operations of one trait: those that only ask the index do not wait"
 )]
 
+use std::collections::HashMap;
+
 use md5::{Digest, Md5};
 use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 use trainyard_sqlite::rusqlite::{Connection, OptionalExtension, params};
@@ -186,6 +188,9 @@ impl EmbeddedStore {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
         let asked = input.multipart_upload.and_then(|m| m.parts).unwrap_or_default();
+        if asked.len() > MAX_PART as usize {
+            return Err(s3_error!(InvalidArgument, "an upload has at most 10000 parts"));
+        }
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -355,9 +360,11 @@ fn choose(all: Vec<PartRow>, asked: &[CompletedPart]) -> Result<(Vec<PartRow>, V
     if asked.windows(2).any(|w| w[0].part_number >= w[1].part_number) {
         return Err(s3_error!(InvalidPartOrder, "the parts are not in ascending order").into());
     }
+    let wanted: HashMap<i32, &CompletedPart> =
+        asked.iter().filter_map(|a| Some((a.part_number?, a))).collect();
     let (mut chosen, mut unused) = (Vec::new(), Vec::new());
     for part in all {
-        match asked.iter().find(|a| a.part_number == Some(part.number)) {
+        match wanted.get(&part.number) {
             Some(a) if a.e_tag.as_ref().is_some_and(|e| e.value() == part.etag) => chosen.push(part),
             Some(_) => return Err(s3_error!(InvalidPart, "a part has another ETag").into()),
             None => unused.push(part),

@@ -20,6 +20,9 @@ use crate::{
 /// Tries to read an object that is replaced between the look-up and the opening of its files.
 const READ_TRIES: usize = 5;
 
+/// Keys of one batch, as S3 has it.
+const MOST_DELETED: usize = 1000;
+
 impl EmbeddedStore {
     pub(crate) async fn put_object(
         &self,
@@ -203,6 +206,12 @@ impl EmbeddedStore {
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let DeleteObjectsInput { bucket, delete, .. } = request.input;
+        if delete.objects.len() > MOST_DELETED {
+            return Err(S3Error::with_message(
+                S3ErrorCode::MalformedXML,
+                "at most 1000 keys are deleted at once",
+            ));
+        }
         let quiet = delete.quiet.unwrap_or(false);
         let keys: Vec<String> = delete.objects.into_iter().map(|o| o.key).collect();
         let gone = keys.clone();

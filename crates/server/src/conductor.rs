@@ -51,7 +51,9 @@ pub(crate) struct Private {
     pub(crate) isolate: bool,
     /// Folders that are closed.
     pub(crate) closed: Vec<PathBuf>,
-    /// Files and folders in them that can be covered.
+    /// Folders that programs may write to besides.
+    pub(crate) writable: Vec<PathBuf>,
+    /// Files and folders in the closed ones that can be covered.
     pub(crate) hide: Vec<PathBuf>,
 }
 
@@ -189,6 +191,7 @@ impl Conductor {
             node: self.0.node.display().to_string(),
             isolate: self.0.private.isolate,
             closed: texts(&self.0.private.closed),
+            writable: texts(&self.0.private.writable),
             hide: texts(&self.0.private.hide),
         };
         if let Err(error) = self.0.engine.submit(&Placement { ticket }).await {

@@ -51,6 +51,8 @@ pub struct S3Config {
 pub struct LocalConfig {
     /// Keep programs apart from the server's files and processes, and from each other's.
     pub isolate: bool,
+    /// Folders that isolated programs may write to, besides their own and temporary ones.
+    pub writable: Vec<PathBuf>,
     /// CPU cores.
     pub cpus: Option<f64>,
     /// Memory, such as `24GiB`.
@@ -65,7 +67,15 @@ pub struct LocalConfig {
 
 impl Default for LocalConfig {
     fn default() -> Self {
-        Self { isolate: true, cpus: None, memory: None, gpus: None, pretend_gpus: None, node: None }
+        Self {
+            isolate: true,
+            writable: Vec::new(),
+            cpus: None,
+            memory: None,
+            gpus: None,
+            pretend_gpus: None,
+            node: None,
+        }
     }
 }
 

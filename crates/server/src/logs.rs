@@ -161,8 +161,8 @@ impl RunLog {
     pub(crate) fn append(&self, attempt: u32, offset: u64, bytes: &[u8]) -> std::io::Result<u64> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let base = base(&writer, attempt);
-        let at = base + offset;
-        let end = at + bytes.len() as u64;
+        let Some(at) = base.checked_add(offset) else { return Ok(writer.size.saturating_sub(base)) };
+        let end = at.saturating_add(bytes.len() as u64);
         if at > writer.size || end <= writer.size {
             return Ok(writer.size.saturating_sub(base));
         }

@@ -74,6 +74,7 @@ fn private(config: &Config) -> Private {
     Private {
         isolate: config.local.isolate,
         closed: std::iter::once(config.data.clone()).chain(user.clone()).collect(),
+        writable: config.local.writable.clone(),
         hide: DataFolder::private(&config.data).into_iter().chain(user).collect(),
     }
 }

@@ -57,6 +57,8 @@ struct ForkServer {
 fn serve() -> anyhow::Result<()> {
     // What ends the server's terminal does not end the runners to come.
     let _ = setsid();
+    // The server's is narrower; programs expect this one.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // Every attempt's token passes here: no program of this user may look.
     prctl::set_dumpable(false).context("the memory cannot be closed to others")?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context("stdin")?);

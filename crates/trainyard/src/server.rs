@@ -38,6 +38,8 @@ fn start(options: &ServerArguments) -> anyhow::Result<()> {
     }
     log(options.log_json);
     raise_file_limit();
+    // Nothing in the data folder is for others.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     // Keys of many runs lie in this memory: no program of this user may look.
     nix::sys::prctl::set_dumpable(false).context("the memory cannot be closed to others")?;
     if config.local.isolate && !trainyard_runner::has_landlock() {

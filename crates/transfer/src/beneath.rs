@@ -54,7 +54,8 @@ impl Beneath {
         let folder = match self.open_as(name, flags, ResolveFlag::RESOLVE_NO_SYMLINKS) {
             // The program may have taken its own rights away: give them back once.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                let handle = self.open_as(name, OFlag::O_PATH | OFlag::O_DIRECTORY, ResolveFlag::RESOLVE_NO_SYMLINKS)?;
+                let handle =
+                    self.open_as(name, OFlag::O_PATH | OFlag::O_DIRECTORY, ResolveFlag::RESOLVE_NO_SYMLINKS)?;
                 let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
                 self.open_as(name, flags, ResolveFlag::RESOLVE_NO_SYMLINKS)?

@@ -24,6 +24,8 @@ const ANSWER_TO_BODY: Duration = Duration::from_mins(10);
 /// Bytes of an error that are read, and of a page of a list.
 const MOST_OF_ERROR: usize = 64 * 1024;
 const MOST_OF_PAGE: usize = 16 << 20;
+/// Objects of a list: it is held in memory, and a store may lie without end.
+const MOST_OBJECTS: usize = 2_000_000;
 
 /// A bucket of an object store. Clones share connections.
 #[derive(Clone)]
@@ -108,6 +110,10 @@ impl Bucket {
                     .map_err(|e| Error::Unreadable { what: what.clone(), cause: chain(&e) })
             };
             let page = retrying(page).await?;
+            if objects.len() > MOST_OBJECTS {
+                let cause = format!("it lists more than {MOST_OBJECTS} objects");
+                return Err(Error::Unreadable { what, cause });
+            }
             objects.extend(page.contents.into_iter().map(object).filter(|o| o.key.starts_with(prefix)));
             match page.next_continuation_token {
                 Some(next) if token.as_ref() == Some(&next) => {

@@ -238,7 +238,10 @@ impl Upload {
             match beneath.look(&name) {
                 Ok(Entry::Folder) => self.collect_in(beneath, &format!("{name}/"), below, wanted),
                 Ok(Entry::LinkOut) => {
-                    self.skip(&key, "it is a link that leads out of the results folder or to a folder".to_owned());
+                    self.skip(
+                        &key,
+                        "it is a link that leads out of the results folder or to a folder".to_owned(),
+                    );
                 }
                 Ok(Entry::File(metadata)) => {
                     let version = Version::of(&metadata);

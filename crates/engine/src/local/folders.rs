@@ -1,8 +1,8 @@
 //! Folders of runs on this node: made, found, and used again for the next run.
 //!
 //! To make and remove files and folders is the most expensive thing that a short run does, so the
-//! folder of a run that is over becomes a spare: its files are cut to nothing, the folders that its
-//! runner has emptied stay.
+//! folder of a run that is over becomes a spare: its runner's files are cut to nothing, the folders
+//! that its runner has emptied stay.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -109,6 +109,8 @@ impl Folders {
     }
 }
 
+/// The program's output. It may have handed it on, open, to another: the next run has a new one.
+const OUTPUT: &str = "training-log.txt";
 /// Files of an earlier release, whose being there said something.
 const SPEAKING: [&str; 2] = ["started", "log-base"];
 
@@ -130,19 +132,20 @@ fn clear(folder: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     for path in files {
-        if fs::symlink_metadata(&path)?.len() > 0 {
+        if path.ends_with(OUTPUT) {
+            fs::remove_file(path)?;
+        } else if fs::symlink_metadata(&path)?.len() > 0 {
             File::options().write(true).open(path)?.set_len(0)?;
         }
     }
     Ok(true)
 }
 
-/// Whether there are only folders in `folder`, but for the code, which the next run writes over.
+/// Whether there are only folders in `folder`.
 fn is_empty(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let is_code = entry.file_name() == "model-code";
-        if !entry.file_type()?.is_dir() || (!is_code && !is_empty(&entry.path())?) {
+        if !entry.file_type()?.is_dir() || !is_empty(&entry.path())? {
             return Ok(false);
         }
     }
@@ -164,10 +167,12 @@ mod tests {
         let first = folders.make(&id(1)).unwrap();
         fs::create_dir(first.join("job")).unwrap();
         fs::write(first.join("training-log.txt"), "of the first run").unwrap();
+        fs::write(first.join("spool.jsonl"), "of the first run").unwrap();
         folders.take_back(&id(1)).unwrap();
         assert!(!first.exists());
         let second = folders.make(&id(2)).unwrap();
-        assert_eq!(fs::read_to_string(second.join("training-log.txt")).unwrap(), "");
+        assert!(!second.join("training-log.txt").exists());
+        assert_eq!(fs::read_to_string(second.join("spool.jsonl")).unwrap(), "");
         assert!(second.join("job").is_dir());
         folders.take_back(&id(2)).unwrap();
         // A server that starts anew takes them over, as soon as it has one of its own.

@@ -144,9 +144,12 @@ pub(crate) fn disk(error: std::io::Error) -> Refusal {
 pub(crate) async fn get_content(
     State(app): State<App>,
     User(caller): User,
-    Path((id, _)): Path<(String, String)>,
+    Path((id, version)): Path<(String, String)>,
 ) -> Answer<Response> {
     let record = find(&app, &caller, &id)?;
+    if record.version.to_string() != version {
+        return Err(Refusal::not_found("version", version));
+    }
     let content = record
         .content
         .ok_or_else(|| Refusal::new(Code::DefinitionContent, "this definition has been given no zip yet"))?;

@@ -72,7 +72,7 @@ fn content_of(definition: DefinitionRecord) -> Answer<Package> {
 
 /// Longest name and longest command, in bytes.
 const MOST_NAME: usize = 1024;
-const MOST_COMMAND: usize = 128 * 1024;
+const MOST_COMMAND: usize = 96 * 1024;
 
 /// What the definition says counts where the run says nothing.
 fn fill_in(new: &mut NewRun, definition: &trainyard_api::NewDefinition) {
@@ -104,6 +104,10 @@ fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
     for (what, text, most) in
         [("name", &run.name, MOST_NAME), ("execution.command", &run.execution.command, MOST_COMMAND)]
     {
+        if text.contains('\0') {
+            problems
+                .push(Problem::new(Code::Manifest, format!("`model_definition.{what}` holds a zero byte")));
+        }
         if text.len() > most {
             problems.push(Problem::new(
                 Code::Manifest,
