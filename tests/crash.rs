@@ -353,3 +353,46 @@ fn runs_outlive_the_fork_server_and_the_next_run_starts_another() {
     kill(Pid::from_raw(yard.runners()[&lost]), Signal::SIGKILL).unwrap();
     assert_eq!(yard.wait_end(&lost)["error"]["errors"][0]["code"], "TY0407");
 }
+
+#[test]
+fn a_stranger_at_the_servers_address_ends_no_run() {
+    let mut yard = Yard::start();
+    let id = yard.train("claimed", "for i in $(seq 1 150); do echo line $i; sleep 0.02; done");
+    yard.wait_log(&id, "line 5\n");
+    let runner = yard.runners()[&id];
+    yard.kill_server();
+    // Another server, which knows nothing of this run, takes the address for a while.
+    let stranger = Yard::start_at(&yard.url);
+    let heard = yard.data_folder().join("node/runs").join(&id).join("runner.log");
+    wait_for("the runner meets the stranger", PATIENCE, || {
+        std::fs::read_to_string(&heard).ok()?.contains("another server has its address").then_some(())
+    });
+    assert_eq!(yard.runners().get(&id), Some(&runner), "the runner left");
+    drop(stranger);
+    yard.restart();
+    assert_eq!(yard.wait_end(&id)["state"], "completed");
+    assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), (1..=150).collect::<Vec<u32>>());
+}
+
+#[test]
+fn results_that_can_be_stored_nowhere_are_kept_on_the_node() {
+    let yard = Yard::start();
+    if !yard.is_at_home() {
+        // The bucket has to go away, which takes other ways elsewhere.
+        return;
+    }
+    let id = yard.train(
+        "kept",
+        "echo up; while [ ! -e $JOB_STATE_DIR/go ]; do sleep 0.05; done; mkdir $RESULT_DIR/model; echo weeks > $RESULT_DIR/model/w",
+    );
+    yard.wait_log(&id, "up");
+    yard.forget_bucket(&yard.results);
+    std::fs::write(yard.data_folder().join("node/runs").join(&id).join("job/go"), "").unwrap();
+    let status = yard.wait_end(&id);
+    let error = &status["error"]["errors"][0];
+    assert_eq!(error["code"], "TY0406", "{status:#}");
+    let kept = yard.data_folder().join("node/kept").join(&id);
+    assert!(error["message"].as_str().unwrap().contains(kept.to_str().unwrap()), "{status:#}");
+    wait_for("the folder has its place", PATIENCE, || kept.exists().then_some(()));
+    assert_eq!(std::fs::read_to_string(kept.join("job/dl-models/model/w")).unwrap(), "weeks\n");
+}

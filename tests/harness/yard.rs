@@ -83,6 +83,12 @@ impl Yard {
         Self::make("[local]\ncpus = 2\nmemory = '64GiB'\n", Some(user))
     }
 
+    /// With a server at this address.
+    pub fn start_at(url: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
+        Self::at(dir, url.to_owned(), "[local]\ncpus = 2\nmemory = '64GiB'\n", None)
+    }
+
     /// On a disk of its own of so many MiB, which takes root to make.
     pub fn on_small_disk(mib: u32) -> Self {
         let disk = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
@@ -102,6 +108,10 @@ impl Yard {
     }
 
     fn within(dir: TempDir, config: &str, user: Option<u32>) -> Self {
+        Self::at(dir, String::new(), config, user)
+    }
+
+    fn at(dir: TempDir, url: String, config: &str, user: Option<u32>) -> Self {
         // As the binary does; every test but the first finds it done.
         let _ = rustls::crypto::ring::default_provider().install_default();
         fs::write(dir.path().join("server.toml"), config).unwrap();
@@ -113,7 +123,7 @@ impl Yard {
         let tail = if elsewhere().is_some() { dir.path().to_str().unwrap().rsplit('-').next() } else { None };
         let bucket = |name: &str| tail.map_or(name.to_owned(), |t| format!("{name}-{}", t.to_lowercase()));
         let (data, results) = (bucket("data"), bucket("results"));
-        let (url, own_store) = (String::new(), String::new());
+        let own_store = String::new();
         let mut yard = Self { dir, child: None, url, store, data, results, own_store, user };
         yard.restart();
         yard.make_buckets();
@@ -260,6 +270,16 @@ impl Yard {
                 }
             }
         });
+    }
+
+    /// Makes this server's own store forget a bucket.
+    pub fn forget_bucket(&self, name: &str) {
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=30)\n\
+            c.execute('delete from objects where bucket = ?', (sys.argv[2],))\n\
+            c.execute('delete from buckets where name = ?', (sys.argv[2],))\nc.commit()";
+        let index = self.data_folder().join("s3/index.db");
+        let done = Command::new("python3").args(["-c", script]).arg(index).arg(name).status().unwrap();
+        assert!(done.success());
     }
 
     pub fn bucket(&self, name: &str) -> Bucket {

@@ -8,12 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Connection, Failure, RunId, Secret, Time};
 
+/// Header of answers to runners that names the server.
+pub const SERVER_HEADER: &str = "x-trainyard-server";
+
 /// Where a runner finds its server, and who it is. It reaches the runner by a way that only its
 /// user can read, and stays in its memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     /// Base URL of the server, as the node reaches it.
     pub server: String,
+    /// Which server it is, as its answers to runners say in [`SERVER_HEADER`]: another one may have its
+    /// address by now.
+    #[serde(default)]
+    pub server_id: String,
     /// A file on the node in which a server that starts anew says where it is then: JSON with a
     /// `runner_url`. Looked at while the server does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,6 +40,7 @@ pub(crate) struct Connection {
     pub(crate) data: Option<PathBuf>,
 }
 
+/// A variable that is set to something.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
@@ -70,13 +71,18 @@ impl Connection {
     pub(crate) fn find(global: &Global) -> Result<Self, Error> {
         let token = variable("TRAINYARD_TOKEN").map(Secret::new);
         if (global.original || global.server.is_none())
-            && let (Some(url), Some(password)) = (variable("ML_ENV"), variable("ML_PASSWORD"))
+            && let Some(url) = variable("ML_ENV")
         {
+            let password = variable("ML_PASSWORD").ok_or_else(|| {
+                Problem::new(Code::Unauthenticated, format!("ML_ENV names {url}, and ML_PASSWORD is not set"))
+                    .hint("set ML_PASSWORD to a token of that server")
+            })?;
             let user = variable("ML_USERNAME").unwrap_or_default();
             let auth = Auth::Password { user, password: Secret::new(password) };
-            return Ok(Self { client: Client::new(&url, auth)?, found: "ML_ENV".to_owned(), data: None });
+            let data = local_data(&url);
+            return Ok(Self { client: Client::new(&url, auth)?, found: "ML_ENV".to_owned(), data });
         }
-        if let Some(url) = &global.server {
+        if let Some(url) = global.server.as_ref().filter(|u| !u.is_empty()) {
             let token = token.or_else(|| remembered(Some(url)).map(|l| l.token)).or_else(|| local_token(url));
             let token = token.ok_or_else(|| {
                 Problem::new(Code::Unauthenticated, format!("no token for {url}"))
@@ -94,11 +100,22 @@ impl Connection {
             let client = Client::new(&login.url, Auth::Token(token.unwrap_or(login.token)))?;
             return Ok(Self { client, found: "login".to_owned(), data });
         }
-        for data in [data_folder(), quickstart_folder()] {
+        let mut folders = [data_folder(), quickstart_folder()];
+        // One that runs before one that is remembered.
+        folders.sort_by_key(|data| !is_running(data));
+        for data in folders {
             if let (Some(url), Some(found)) = (local_url(&data), admin_token(&data)) {
+                if !is_running(&data) {
+                    return Err(not_running(&data).into());
+                }
                 let client = Client::new(&url, Auth::Token(token.unwrap_or(found)))?;
                 return Ok(Self { client, found: format!("server of {}", data.display()), data: Some(data) });
             }
+        }
+        if let Some(data) =
+            [data_folder(), quickstart_folder()].into_iter().find(|d| admin_token(d).is_some())
+        {
+            return Err(not_running(&data).into());
         }
         let hint = "start one with `trainyard server`, see one at work with `trainyard quickstart`, or use `trainyard login URL`";
         Err(Problem::new(Code::ServerUnreachable, "no server is known").hint(hint).into())
@@ -112,6 +129,22 @@ impl Connection {
         };
         all.extend(credentials::read(&credentials::path())?);
         Ok(all)
+    }
+}
+
+/// Whether a server holds the data folder.
+fn is_running(data: &Path) -> bool {
+    let Ok(lock) = fs::File::open(data.join("server.lock")) else { return false };
+    matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+}
+
+fn not_running(data: &Path) -> Problem {
+    let problem =
+        Problem::new(Code::ServerUnreachable, format!("the server of {} is not running", data.display()));
+    if data == quickstart_folder() {
+        problem.hint("start it with `trainyard quickstart`")
+    } else {
+        problem.hint(format!("start it with `trainyard server --data {}`", data.display()))
     }
 }
 

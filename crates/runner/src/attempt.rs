@@ -84,6 +84,9 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
         tracing::warn!(%error, "leaving");
         return result;
     }
+    if context.layout.is_kept() {
+        return result;
+    }
     if let Err(error) = context.layout.empty() {
         tracing::warn!(%error, "the run's files stay on the node");
     }
@@ -144,7 +147,11 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     reporter.event(RunnerEvent::Exited { exit });
     let mut output = keep_up.stop().await?;
     if let Err(error) = output.complete(order, Some(exit), why.as_ref(), reporter, RESULTS_PATIENCE).await {
-        why.get_or_insert(failure(Code::StageOut, error.to_string()));
+        let mut unstored = error.to_string();
+        if !matches!(error, Error::Fenced(_)) {
+            unstored.push_str(&layout.keep());
+        }
+        why.get_or_insert(failure(Code::StageOut, unstored));
     }
     Ok(why)
 }

@@ -35,6 +35,8 @@ pub(crate) struct Layout {
     pub(crate) spool: PathBuf,
 }
 
+/// Is in the run's folder when that has to be kept: the engine knows the name too.
+const KEPT: &str = "keep";
 /// Permissions of the folders.
 const MODE: u32 = 0o755;
 
@@ -84,6 +86,23 @@ impl Layout {
         if let Err(error) = file.and_then(|mut f| f.write_all(text.as_bytes())) {
             tracing::warn!(%error, "the run's log cannot be written");
         }
+    }
+
+    /// Keeps what the program wrote on the node, because it could be stored nowhere: it exists only
+    /// here. Returns words on where it is, for behind a sentence.
+    pub(crate) fn keep(&self) -> String {
+        let name = self.root.file_name().unwrap_or_default();
+        // Where the engine moves such folders.
+        let kept = self.root.ancestors().nth(2).map(|node| node.join("kept").join(name));
+        match (DirBuilder::new().create(self.root.join(KEPT)), kept) {
+            (Ok(()), Some(kept)) => format!("; its files are kept on the node, in {}", kept.display()),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether [`Layout::keep`] was called for this run.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.root.join(KEPT).exists()
     }
 
     /// Keeps the run's folder from being used again: something may still write into its files.

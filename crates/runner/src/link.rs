@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainyard_api::{
     ErrorBody,
-    runner::{Ack, Reported, Ticket, WorkOrder},
+    runner::{Ack, Reported, SERVER_HEADER, Ticket, WorkOrder},
 };
 use trainyard_transfer::Http;
 use url::Url;
@@ -63,6 +63,13 @@ impl Link {
         format!("{}/runner/v1/runs/{run}/attempts/{attempt}/{path}", server.trim_end_matches('/'))
     }
 
+    /// Whether it was our server that answered. One that has its address by now knows nothing of this
+    /// attempt, and must not end it.
+    fn is_server(&self, response: &Response) -> bool {
+        let id = response.headers().get(SERVER_HEADER).map_or(&b""[..], |v| v.as_bytes());
+        self.ticket.server_id.as_bytes() == id
+    }
+
     /// Whether the server has written another address down since, which is taken from here on.
     fn has_moved(&self) -> bool {
         let text = self.ticket.address_file.as_ref().and_then(|f| std::fs::read(f).ok());
@@ -80,10 +87,12 @@ impl Link {
     /// Sends a request with the attempt's token, once.
     async fn send(&self, request: RequestBuilder) -> Result<Response, LinkError> {
         let answer = match request.bearer_auth(self.ticket.token.expose()).send().await {
+            Ok(response) if !self.is_server(&response) => {
+                Err(LinkError::Away("another server has its address".to_owned()))
+            }
             Ok(response) => checked(response).await,
             Err(error) => Err(LinkError::Away(error.without_url().to_string())),
         };
-        // Whoever has the old address by now does not know this attempt, and says so.
         answer.map_err(
             |e| if self.has_moved() { LinkError::Away("the server has moved".to_owned()) } else { e },
         )

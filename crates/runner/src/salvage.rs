@@ -48,8 +48,8 @@ pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     let spool = Spool::create(&layout.root.join(format!("spool-{}.jsonl", order.attempt)))?;
     let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, base);
     let stored = store(context, &reporter).await.err();
-    let failure: Option<Failure> =
-        stored.map(|e| failure(Code::StageOut, format!("what it left could not be stored: {e}")));
+    let failure: Option<Failure> = stored
+        .map(|e| failure(Code::StageOut, format!("what it left could not be stored: {e}{}", layout.keep())));
     // A salvage that the server asked for has its reason already; otherwise this is the reason.
     let failure = match order.purpose {
         Purpose::Salvage => failure,

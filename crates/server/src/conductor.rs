@@ -39,10 +39,16 @@ pub(crate) struct Parts {
     /// Attempts that somebody should be working on.
     active: Mutex<HashMap<RunId, u32>>,
     node: PathBuf,
-    url: String,
-    address_file: PathBuf,
+    site: Site,
     /// What programs need not see of this machine.
     private: Private,
+}
+
+/// Where runners find this server, and how they know it.
+pub(crate) struct Site {
+    pub(crate) url: String,
+    pub(crate) id: String,
+    pub(crate) address_file: PathBuf,
 }
 
 /// What programs need not see of this machine, and whether they are kept from it.
@@ -64,14 +70,14 @@ impl Conductor {
         engine: Arc<dyn Engine>,
         queue: Queue,
         node: PathBuf,
-        (url, address_file): (String, PathBuf),
+        site: Site,
         mut private: Private,
     ) -> Self {
         private.closed.push(node.clone());
-        private.hide.extend(["runs", "spare", "definitions", "cache"].map(|f| node.join(f)));
+        private.hide.extend(["runs", "spare", "kept", "definitions", "cache"].map(|f| node.join(f)));
         let queue = Mutex::new(queue);
         let active = Mutex::default();
-        Self(Arc::new(Parts { store, logs, engine, queue, active, node, url, address_file, private }))
+        Self(Arc::new(Parts { store, logs, engine, queue, active, node, site, private }))
     }
 
     /// Access to the queue, for what is asked and never waited for.
@@ -183,8 +189,9 @@ impl Conductor {
         self.set_active(run, Some(attempt));
         self.0.logs.of(run).wake();
         let ticket = Ticket {
-            server: self.0.url.clone(),
-            address_file: Some(self.0.address_file.display().to_string()),
+            server: self.0.site.url.clone(),
+            server_id: self.0.site.id.clone(),
+            address_file: Some(self.0.site.address_file.display().to_string()),
             run: run.clone(),
             attempt,
             token: Secret::new(token),

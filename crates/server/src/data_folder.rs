@@ -136,6 +136,13 @@ impl DataFolder {
         Ok(Sealer::new(&key))
     }
 
+    /// Which server this is, for its runners: as long as its key, and no secret.
+    pub fn server_id(&self) -> std::io::Result<String> {
+        let key = fs::read(self.root.join("secret.key"))?;
+        let hash = <sha2::Sha256 as sha2::Digest>::digest([b"server id", key.as_slice()].concat());
+        Ok(hex::encode(&hash[..16]))
+    }
+
     /// The administrator's token; made at the first start.
     pub fn admin_token(&self) -> std::io::Result<Secret> {
         let path = Self::admin_token_path(&self.root);
@@ -186,6 +193,11 @@ impl DataFolder {
         let part = path.with_extension("part");
         fs::write(&part, serde_json::to_vec_pretty(address)?)?;
         fs::rename(part, path)
+    }
+
+    /// Says that there is no server here any more.
+    pub fn withdraw(&self) {
+        let _ = fs::remove_file(Self::address_path(&self.root));
     }
 
     /// Where [`DataFolder::announce`] writes.

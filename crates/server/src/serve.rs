@@ -18,7 +18,7 @@ use trainyard_transfer::Http;
 use crate::{
     Address, Config, ConfigError, DataFolder,
     access::Access,
-    conductor::{Conductor, Private},
+    conductor::{Conductor, Private, Site},
     config::parse_bytes,
     logs::Logs,
     recovery, retention, routes,
@@ -37,10 +37,10 @@ const ADMIN: &str = "admin";
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data folder cannot be used.
-    #[error("the data folder {path}: {source}")]
+    #[error("the data folder {path}")]
     Folder {
         /// Which.
         path: String,
@@ -48,7 +48,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -56,14 +56,14 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The database cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] trainyard_store::Error),
     /// The object store cannot be opened.
-    #[error("the embedded object store: {0}")]
+    #[error("the embedded object store")]
     S3(#[from] OpenError),
     /// This program's own path is not known.
-    #[error("the path of this program is not known: {0}")]
-    Program(std::io::Error),
+    #[error("the path of this program is not known")]
+    Program(#[source] std::io::Error),
 }
 
 /// What programs need not see: the data folder, and what the command line of this user remembers.
@@ -155,6 +155,7 @@ pub async fn serve(
     }
 
     let program = std::env::current_exe().map_err(StartError::Program)?;
+    let id = folder.server_id().map_err(failed)?;
     let node = config.node();
     let engine = LocalEngine::new(program, node.clone());
     let ended = engine.ended();
@@ -166,7 +167,7 @@ pub async fn serve(
         Arc::new(engine),
         queue,
         node,
-        (own_url.clone(), DataFolder::address_path(&config.data)),
+        Site { url: own_url.clone(), id: id.clone(), address_file: DataFolder::address_path(&config.data) },
         private(&config),
     );
     let address = Address { url: url.clone(), runner_url: own_url, s3_url, pid: std::process::id() };
@@ -199,7 +200,7 @@ pub async fn serve(
     app.folder.announce(&address).map_err(|source| StartError::Folder { path, source })?;
     tracing::info!(url = address.url, s3 = address.s3_url, "serving");
     ready(&address);
-    let service = routes::router(app.clone(), stops.clone());
+    let service = routes::router(app.clone(), &id, stops.clone());
     let server = axum::serve(listener, service).with_graceful_shutdown(wait(stops));
     let mut server = tokio::spawn(server.into_future());
     tokio::select! {
@@ -213,6 +214,7 @@ pub async fn serve(
         let _ = tokio::time::timeout(DRAIN, task).await;
     }
     background.abort_all();
+    app.folder.withdraw();
     Ok(())
 }
 

@@ -33,6 +33,8 @@ fn start(options: &ServerArguments) -> anyhow::Result<()> {
         .build()
         .context("the runtime cannot start")?;
     if let Some(user) = &options.add_user {
+        let is_name = !user.is_empty() && user.chars().all(|c| c.is_alphanumeric() || "._-@".contains(c));
+        anyhow::ensure!(is_name, "`{user}` is no name for a user: write letters, digits and any of . _ - @");
         let token = runtime.block_on(trainyard_server::add_user(&config.data, user))?;
         return writeln!(std::io::stdout().lock(), "{}", token.expose()).context("stdout");
     }

@@ -8,10 +8,19 @@ use super::Shown;
 /// Between two columns.
 const GAP: &str = "   ";
 
+/// A field without what a terminal would obey: names and messages come from others.
+fn tame(text: &str) -> String {
+    let tame =
+        |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(tame).collect()
+}
+
 /// Rows under a header, columns padded; nothing is ever cut.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|r| r.iter().map(|c| tame(c).replace('\n', "\\n")).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -22,7 +31,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", padded.collect::<Vec<_>>().join(GAP).trim_end())
     };
     let mut out = line(header.to_vec());
-    for row in rows {
+    for row in &rows {
         out.push_str(&line(row.iter().map(String::as_str).collect()));
     }
     out
@@ -34,7 +43,7 @@ pub(crate) fn two_columns(rows: &[(&str, String)]) -> String {
     let line = |(name, value): &(&str, String)| {
         let pad = " ".repeat(width - name.chars().count());
         // Later lines of a value stand below its first.
-        let value = value.replace('\n', &format!("\n{}{GAP}", " ".repeat(width)));
+        let value = tame(value).replace('\n', &format!("\n{}{GAP}", " ".repeat(width)));
         format!("{name}{pad}{GAP}{value}").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
@@ -242,5 +251,18 @@ impl Shown for FrameworksView {
             format!("{} {}", e["name"].as_str().unwrap_or(""), e["version"].as_str().unwrap_or(""))
         };
         entries.iter().map(name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_command_the_terminal() {
+        let evil = "name\u{1b}]0;title\u{7}\nnext".to_owned();
+        let shown = table(&["Name"], &[vec![evil.clone()]]);
+        assert_eq!(shown, "Name\nname\\u{1b}]0;title\\u{7}\\nnext\n");
+        assert_eq!(two_columns(&[("Name", evil)]), "Name   name\\u{1b}]0;title\\u{7}\n       next\n");
     }
 }

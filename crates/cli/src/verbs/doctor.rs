@@ -191,8 +191,19 @@ fn space(findings: &mut Findings) {
 }
 
 fn configuration(findings: &mut Findings) {
-    let path = credentials::path();
-    match credentials::read(&path) {
+    for path in [
+        credentials::path(),
+        config::data_folder().join("credentials.toml"),
+        config::quickstart_folder().join("credentials.toml"),
+    ] {
+        if path.exists() || path == credentials::path() {
+            credentials_in(&path, findings);
+        }
+    }
+}
+
+fn credentials_in(path: &Path, findings: &mut Findings) {
+    match credentials::read(path) {
         Ok(known) if known.is_empty() => {
             findings.add(
                 Health::Good,
@@ -202,7 +213,11 @@ fn configuration(findings: &mut Findings) {
         }
         Ok(known) => {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            findings.add(Health::Good, format!("named credentials: {}", names.join(", ")), None);
+            findings.add(
+                Health::Good,
+                format!("named credentials in {}: {}", path.display(), names.join(", ")),
+                None,
+            );
         }
         Err(Error::Problems(problems)) => {
             for p in problems {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
 use trainyard_api::{Code, Secret};
 use trainyard_client::{Auth, Client};
@@ -15,20 +16,38 @@ use crate::{
 /// `login URL`: the token comes from stdin, so that it stands in no history.
 pub(crate) async fn login(url: &str, output: &Output) -> Result<(), Error> {
     if std::io::stdin().is_terminal() {
-        output.talk("Token (it is the line in the server's `admin-token` file, or what `trainyard server --add-user` printed):");
+        output.talk("Token (it is the line in the server's `admin-token` file, or what `trainyard server --data DIR --add-user NAME` printed; it is not shown):");
     }
-    let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(|e| Error::new(Code::LocalFile, format!("stdin: {e}")))?;
+    let line = read_silently().map_err(|e| Error::new(Code::LocalFile, format!("stdin: {e}")))?;
     let token = Secret::new(line.trim());
+    if token.expose().is_empty() {
+        return Err(trainyard_api::Problem::new(Code::Usage, "no token came on stdin")
+            .hint("write `trainyard login URL < FILE`, or type it when asked")
+            .into());
+    }
     let client = Client::new(url, Auth::Token(token.clone()))?;
     let who = client.instance("default").await?;
     let path = config::remember(url, &token)?;
     let name = who["entity"]["owner"]["user_id"].as_str().unwrap_or("").to_owned();
     output.talk(&format!("You are {name} at {url}; remembered in {}", path.display()));
     Ok(())
+}
+
+/// A line of stdin; on a terminal it is not shown while it is typed.
+fn read_silently() -> std::io::Result<String> {
+    let stdin = std::io::stdin();
+    let before = tcgetattr(&stdin).ok();
+    if let Some(before) = &before {
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&stdin, SetArg::TCSANOW, &silent)?;
+    }
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(before) = &before {
+        tcsetattr(&stdin, SetArg::TCSANOW, before)?;
+    }
+    read.map(|_| line)
 }
 
 struct Who {

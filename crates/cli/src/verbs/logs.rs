@@ -17,20 +17,26 @@ pub(crate) async fn logs(client: &Client, arguments: &LogsArguments, output: &Ou
     let pattern = pattern.transpose()?;
     let since = arguments.since.as_deref().map(moment).transpose()?;
     let id = ids::find(client, &arguments.run).await?;
+    // The server counts lines from the end; what is left of them by other options is counted here.
+    let counted_here = !arguments.follow && (since.is_some() || pattern.is_some());
+    let keep = arguments.tail.filter(|_| counted_here);
     let options = MonitorOptions {
-        last: arguments.tail.filter(|_| since.is_none()),
+        last: arguments.tail.filter(|_| since.is_none() && !counted_here),
         since,
         no_follow: !arguments.follow,
     };
     let printing = async {
         let mut lines = Lines { pattern, pending: String::new() };
+        let mut kept = Kept { most: keep.unwrap_or(0), text: String::new() };
         let mut monitor = client.monitor(&id, options).await?;
         while let Some(frame) = monitor.next().await? {
             if frame.status.log {
-                output.data(&lines.take(&frame.status.message))?;
+                let text = lines.take(&frame.status.message);
+                if keep.is_some() { kept.add(&text) } else { output.data(&text)? }
             }
         }
-        output.data(&lines.rest())
+        kept.add(&lines.rest());
+        output.data(&kept.text)
     };
     interruptible(&id, printing).await
 }
@@ -46,6 +52,25 @@ fn moment(text: &str) -> Result<i64, Error> {
             .hint("write 2026-05-01T12:00:00Z, or 10m")
             .into()
     })
+}
+
+/// The last lines of a text that comes in pieces; all of it where `most` is 0.
+struct Kept {
+    most: usize,
+    text: String,
+}
+
+impl Kept {
+    fn add(&mut self, piece: &str) {
+        self.text.push_str(piece);
+        if self.most == 0 {
+            return;
+        }
+        let ends = self.text.trim_end_matches('\n').rmatch_indices('\n').map(|(at, _)| at + 1);
+        if let Some(start) = ends.take(self.most).nth(self.most - 1) {
+            self.text.drain(..start);
+        }
+    }
 }
 
 /// Lines that match, put together from pieces.
@@ -80,6 +105,18 @@ mod tests {
         assert_eq!(lines.take("ab"), "");
         assert_eq!(lines.take("cz\nno\naz"), "abcz\n");
         assert_eq!(lines.rest(), "az\n");
+    }
+
+    #[test]
+    fn the_last_lines_of_pieces() {
+        let mut kept = Kept { most: 2, text: String::new() };
+        for piece in ["a\nb", "b\nc\n", "d", "d\n"] {
+            kept.add(piece);
+        }
+        assert_eq!(kept.text, "c\ndd\n");
+        let mut all = Kept { most: 0, text: String::new() };
+        all.add("a\nb\n");
+        assert_eq!(all.text, "a\nb\n");
     }
 
     #[test]

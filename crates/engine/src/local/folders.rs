@@ -67,6 +67,12 @@ impl Folders {
         if !folder.exists() {
             return Ok(());
         }
+        if folder.join(KEPT).exists() {
+            // Its results could be stored nowhere: they are an operator's to look after.
+            let kept = self.node.join("kept");
+            DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
+            return fs::rename(&folder, kept.join(run.as_str()));
+        }
         if matches!(clear(&folder), Ok(true)) && matches!(self.keep(&folder), Ok(true)) {
             return Ok(());
         }
@@ -109,6 +115,8 @@ impl Folders {
     }
 }
 
+/// Is in a folder whose results could not be stored: its runner put it there.
+const KEPT: &str = "keep";
 /// The program's output. It may have handed it on, open, to another: the next run has a new one.
 const OUTPUT: &str = "training-log.txt";
 /// Files of an earlier release, whose being there said something.

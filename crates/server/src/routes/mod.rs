@@ -13,14 +13,14 @@ mod runs;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::StatusCode,
-    middleware::{Next, from_fn},
+    http::{HeaderValue, StatusCode},
+    middleware::{Next, from_fn, map_response},
     response::Response,
     routing::{get, post, put},
 };
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
-use trainyard_api::Code;
+use trainyard_api::{Code, runner::SERVER_HEADER};
 
 use crate::{problem::Refusal, state::App};
 
@@ -31,7 +31,9 @@ const BODY: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct Stops(pub(crate) watch::Receiver<bool>);
 
-pub(crate) fn router(app: App, stops: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(app: App, id: &str, stops: watch::Receiver<bool>) -> Router {
+    // What is not a header value cannot be: an id is hexadecimal.
+    let id = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""));
     let definitions = "/v3/ml_assets/training_definitions";
     Router::new()
         .route("/v3/models", post(runs::submit).get(runs::list))
@@ -62,6 +64,10 @@ pub(crate) fn router(app: App, stops: watch::Receiver<bool>) -> Router {
         .layer(axum::Extension(Stops(stops)))
         .layer(DefaultBodyLimit::max(BODY))
         .layer(from_fn(log_requests))
+        .layer(map_response(move |mut response: Response| {
+            response.headers_mut().insert(SERVER_HEADER, id.clone());
+            std::future::ready(response)
+        }))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             axum::response::IntoResponse::into_response(Refusal::internal("a handler panicked"))
         }))
