@@ -84,12 +84,16 @@ impl Isolation {
         // keeps the cache that they are links to.
         let own =
             [&layout.code, &layout.results, &layout.logs, &layout.checkpoints, &layout.home, &layout.tmp];
-        let mut open: Vec<PathBuf> = own.into_iter().chain([&layout.layer]).cloned().collect();
-        open.extend(self.writable.iter().cloned());
+        let open: Vec<PathBuf> = own.into_iter().chain([&layout.layer]).cloned().collect();
         let mut readable: Vec<&Path> = environment.folder.iter().map(PathBuf::as_path).collect();
         readable.push(&layout.job);
-        let borders =
-            Borders { closed: &self.closed, open: &open, readable: &readable, appendable: &[&layout.output] };
+        let borders = Borders {
+            closed: &self.closed,
+            open: &open,
+            writable: &self.writable,
+            readable: &readable,
+            appendable: &[&layout.output],
+        };
         Sandbox::prepare(&borders).map(Some)
     }
 }

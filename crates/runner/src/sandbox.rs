@@ -62,8 +62,10 @@ pub(crate) struct Sandbox {
 pub(crate) struct Borders<'a> {
     /// Folders of which it sees nothing, but for what follows.
     pub(crate) closed: &'a [PathBuf],
-    /// What it may do anything with.
+    /// Folders of its own, which it may do anything with.
     pub(crate) open: &'a [PathBuf],
+    /// Folders of the machine that the operator lets it write to.
+    pub(crate) writable: &'a [PathBuf],
     /// What it may read and execute.
     pub(crate) readable: &'a [&'a Path],
     /// What it may open for writing, and not cut: its own output, by names such as `/dev/stderr`.
@@ -154,7 +156,8 @@ fn rules(borders: &Borders<'_>) -> Result<RulesetCreated, RulesetError> {
     let mut readable = Vec::new();
     around(Path::new("/"), &closed, &mut readable);
     let mut shared = Vec::new();
-    for folder in SHARED.map(Path::new) {
+    for folder in SHARED.map(Path::new).into_iter().chain(borders.writable.iter().map(PathBuf::as_path)) {
+        // What surrounds a closed folder does not open it.
         if closed.iter().any(|c| c.starts_with(folder)) {
             around(folder, &closed, &mut shared);
         } else {
