@@ -27,7 +27,7 @@ fn a_run_goes_on_while_its_server_is_dead_and_nothing_is_lost() {
     yard.wait_log(&id, "line 20\n");
     yard.kill_server();
     let runner = yard.runners()[&id];
-    assert!(programs(&id).len() > 1, "the program went with its server");
+    assert!(!programs(&id).is_empty(), "the program went with its server");
     yard.restart();
     assert_eq!(yard.runners().get(&id), Some(&runner), "the same runner works on");
     let status = yard.wait_end(&id);
