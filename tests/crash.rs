@@ -311,9 +311,10 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
         Some(br#"{"name":"n","framework":{"name":"custom","version":"1"}}"#.to_vec()),
     );
     assert_eq!((status, answer["errors"][0]["code"].as_str()), (507, Some("TY0002")), "{answer}");
-    // Long enough for the runner to have met the full disk in all its ways.
-    let begun = Instant::now();
-    wait_for("three seconds", PATIENCE, || (begun.elapsed() > Duration::from_secs(3)).then_some(()));
+    // The runner tries, is refused, and tries again.
+    let refusals = ["object index failed", "attempts/1/events\" status=507"];
+    let refused = || refusals.iter().map(|r| yard.server_log().matches(r).count()).sum::<usize>();
+    wait_for("the runner is refused again and again", PATIENCE, || (refused() >= 3).then_some(()));
     assert_eq!(yard.runners().get(&id), Some(&runner), "the runner did not wait");
     drop(file);
     std::fs::remove_file(&ballast).unwrap();

@@ -76,17 +76,9 @@ fn example(name: &str) -> f64 {
     fs::write(&credentials, keys).unwrap();
     fs::set_permissions(&credentials, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (code, manifest) = (root.join(name).join("code"), root.join(name).join("manifest.yml"));
-    let words = [
-        "train",
-        code.to_str().unwrap(),
-        manifest.to_str().unwrap(),
-        "-q",
-        "--set",
-        "training_data_reference.source.bucket=data",
-        "--set",
-        "training_results_reference.target.bucket=results",
-    ];
-    let id = yard.cli(&words).ok().trim().to_owned();
+    let set =
+        ["training_data_reference.source.bucket=data", "training_results_reference.target.bucket=results"];
+    let id = yard.train_set(&code, &manifest, &set);
     let said = yard.cli(&["wait", &id, "--timeout", "15m"]);
     assert_eq!(said.code, 0, "{}\n{}", said.err, yard.cli(&["show", &id]).out);
     let summary: Value = serde_json::from_str(&yard.result(&id, "model/summary.json")).unwrap();

@@ -139,17 +139,7 @@ fn what_a_run_installs_is_its_own() {
     let run = |command: &str| {
         let set = ["model_definition.framework.name=numpy", "model_definition.framework.version=2"];
         let manifest = yard.manifest("pip", command);
-        let words = [
-            "train",
-            code.to_str().unwrap(),
-            manifest.to_str().unwrap(),
-            "-q",
-            "--set",
-            set[0],
-            "--set",
-            set[1],
-        ];
-        let id = yard.cli(&words).ok().trim().to_owned();
+        let id = yard.train_set(&code, &manifest, &set);
         assert_eq!(yard.wait_end(&id)["state"], "completed", "{}", yard.cli(&["logs", &id]).out);
         yard.cli(&["logs", &id]).ok()
     };

@@ -59,6 +59,9 @@ pub struct Yard {
     user: Option<u32>,
 }
 
+/// Two CPU cores and much memory pretended, so that tests do not depend on the machine.
+const MACHINE: &str = "[local]\ncpus = 2\nmemory = '64GiB'\n";
+
 /// The store that somebody else wrote, when the suite runs on one.
 fn elsewhere() -> Option<trainyard_api::Connection> {
     let text = std::env::var("TRAINYARD_TEST_STORE").ok()?;
@@ -73,20 +76,20 @@ fn elsewhere() -> Option<trainyard_api::Connection> {
 }
 
 impl Yard {
-    /// With one CPU core and much memory pretended, so that tests do not depend on the machine.
+    /// With [`MACHINE`].
     pub fn start() -> Self {
-        Self::with("[local]\ncpus = 2\nmemory = '64GiB'\n")
+        Self::with(MACHINE)
     }
 
     /// With a server that runs as this user.
     pub fn as_user(user: u32) -> Self {
-        Self::make("[local]\ncpus = 2\nmemory = '64GiB'\n", Some(user))
+        Self::make(MACHINE, Some(user))
     }
 
     /// With a server at this address.
     pub fn start_at(url: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
-        Self::at(dir, url.to_owned(), "[local]\ncpus = 2\nmemory = '64GiB'\n", None)
+        Self::at(dir, url.to_owned(), MACHINE, None)
     }
 
     /// On a disk of its own of so many MiB, which takes root to make.
@@ -95,7 +98,7 @@ impl Yard {
         let size = format!("size={mib}m");
         let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
         nix::mount::mount(kind, disk.path(), kind, flags, Some(size.as_str())).unwrap();
-        Self::within(disk, "[local]\ncpus = 2\nmemory = '64GiB'\n", None)
+        Self::within(disk, MACHINE, None)
     }
 
     /// With this configuration.
@@ -140,8 +143,7 @@ impl Yard {
 
     /// Starts the server, again or for the first time, on the same ports.
     pub fn restart(&mut self) {
-        let log =
-            fs::File::options().create(true).append(true).open(self.dir.path().join("server.log")).unwrap();
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let s3 = self.own_store.trim_start_matches("http://").to_owned();
         let or_free = |a: &str| if a.is_empty() { "127.0.0.1:0".to_owned() } else { a.to_owned() };
         let mut command = Command::new(Self::program());
@@ -342,8 +344,15 @@ impl Yard {
 
     #[track_caller]
     pub fn train_code(&self, code: &Path, manifest: &Path) -> String {
-        let said = self.cli(&["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q"]);
-        said.ok().trim().to_owned()
+        self.train_set(code, manifest, &[])
+    }
+
+    /// With `KEY=VALUE` in place of what the manifest says.
+    #[track_caller]
+    pub fn train_set(&self, code: &Path, manifest: &Path, set: &[&str]) -> String {
+        let mut words = vec!["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q"];
+        words.extend(set.iter().flat_map(|s| ["--set", s]));
+        self.cli(&words).ok().trim().to_owned()
     }
 
     /// The run as the server tells it.
@@ -372,8 +381,13 @@ impl Yard {
         });
     }
 
+    /// Beside the yard: what the server says of a full disk has to be written somewhere.
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().with_extension("log")
+    }
+
     pub fn server_log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
+        fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// An HTTP request with a token; status and JSON body.
@@ -407,12 +421,13 @@ impl Drop for Yard {
         if elsewhere().is_some() && !std::thread::panicking() {
             self.remove_buckets();
         }
-        // Succeeds only where this yard has a disk of its own.
-        let _ = nix::mount::umount2(self.dir.path(), nix::mount::MntFlags::MNT_DETACH);
         // Programs of killed runners: those in groups of this yard's runs.
         for run in fs::read_dir(self.data_folder().join("node/runs")).into_iter().flatten().flatten() {
             end_programs(&run.file_name().to_string_lossy());
         }
+        // Succeeds only where this yard has a disk of its own.
+        let _ = nix::mount::umount2(self.dir.path(), nix::mount::MntFlags::MNT_DETACH);
+        let _ = fs::remove_file(self.log_path());
     }
 }
 

@@ -11,6 +11,14 @@ use crate::{Connection, Failure, RunId, Secret, Time};
 /// Header of answers to runners that names the server.
 pub const SERVER_HEADER: &str = "x-trainyard-server";
 
+/// Name of what a runner puts into its run's folder when the results exist only there: the engine, which
+/// otherwise uses the folder again, then moves it to [`KEPT_FOLDER`].
+pub const KEEP_MARK: &str = "keep";
+/// Folder, in the node's, of runs whose results could be stored nowhere.
+pub const KEPT_FOLDER: &str = "kept";
+/// Name of the program's output in its run's folder.
+pub const OUTPUT: &str = "training-log.txt";
+
 /// Where a runner finds its server, and who it is. It reaches the runner by a way that only its
 /// user can read, and stays in its memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]

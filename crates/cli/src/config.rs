@@ -100,22 +100,21 @@ impl Connection {
             let client = Client::new(&login.url, Auth::Token(token.unwrap_or(login.token)))?;
             return Ok(Self { client, found: "login".to_owned(), data });
         }
-        let mut folders = [data_folder(), quickstart_folder()];
-        // One that runs before one that is remembered.
-        folders.sort_by_key(|data| !is_running(data));
-        for data in folders {
-            if let (Some(url), Some(found)) = (local_url(&data), admin_token(&data)) {
-                if !is_running(&data) {
-                    return Err(not_running(&data).into());
-                }
+        let folders = [data_folder(), quickstart_folder()];
+        for data in &folders {
+            if is_running(data)
+                && let (Some(url), Some(found)) = (local_url(data), admin_token(data))
+            {
                 let client = Client::new(&url, Auth::Token(token.unwrap_or(found)))?;
-                return Ok(Self { client, found: format!("server of {}", data.display()), data: Some(data) });
+                return Ok(Self {
+                    client,
+                    found: format!("server of {}", data.display()),
+                    data: Some(data.clone()),
+                });
             }
         }
-        if let Some(data) =
-            [data_folder(), quickstart_folder()].into_iter().find(|d| admin_token(d).is_some())
-        {
-            return Err(not_running(&data).into());
+        if let Some(data) = folders.iter().find(|d| admin_token(d).is_some()) {
+            return Err(not_running(data).into());
         }
         let hint = "start one with `trainyard server`, see one at work with `trainyard quickstart`, or use `trainyard login URL`";
         Err(Problem::new(Code::ServerUnreachable, "no server is known").hint(hint).into())

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use trainyard_api::runner::{KEEP_MARK, KEPT_FOLDER, OUTPUT};
+
 use crate::Error;
 
 /// Where everything of one run is. `job` holds what the program sees.
@@ -35,8 +37,6 @@ pub(crate) struct Layout {
     pub(crate) spool: PathBuf,
 }
 
-/// Is in the run's folder when that has to be kept: the engine knows the name too.
-const KEPT: &str = "keep";
 /// Permissions of the folders.
 const MODE: u32 = 0o755;
 
@@ -53,7 +53,7 @@ impl Layout {
             home: job.join("home"),
             tmp: job.join("tmp"),
             layer: job.join("environment"),
-            output: root.join("training-log.txt"),
+            output: root.join(OUTPUT),
             spool: root.join("spool.jsonl"),
             job,
         }
@@ -93,8 +93,8 @@ impl Layout {
     pub(crate) fn keep(&self) -> String {
         let name = self.root.file_name().unwrap_or_default();
         // Where the engine moves such folders.
-        let kept = self.root.ancestors().nth(2).map(|node| node.join("kept").join(name));
-        match (DirBuilder::new().create(self.root.join(KEPT)), kept) {
+        let kept = self.root.ancestors().nth(2).map(|node| node.join(KEPT_FOLDER).join(name));
+        match (DirBuilder::new().create(self.root.join(KEEP_MARK)), kept) {
             (Ok(()), Some(kept)) => format!("; its files are kept on the node, in {}", kept.display()),
             _ => String::new(),
         }
@@ -102,7 +102,7 @@ impl Layout {
 
     /// Whether [`Layout::keep`] was called for this run.
     pub(crate) fn is_kept(&self) -> bool {
-        self.root.join(KEPT).exists()
+        self.root.join(KEEP_MARK).exists()
     }
 
     /// Keeps the run's folder from being used again: something may still write into its files.

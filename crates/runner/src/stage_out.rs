@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{
     Failure,
-    runner::{Exit, WorkOrder},
+    runner::{Exit, OUTPUT, WorkOrder},
 };
 use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload};
 
@@ -125,8 +125,8 @@ impl Output {
             results = self.results.sync(&self.layout.results, "").await;
             logs = self.results.sync(&self.layout.logs, LEARNER).await;
         }
-        let (root, name) = (&self.layout.root, "training-log.txt");
-        let output = self.results.sync_file(root, name, &format!("{LEARNER}{name}"), MOST_LOG).await;
+        let key = format!("{LEARNER}{OUTPUT}");
+        let output = self.results.sync_file(&self.layout.root, OUTPUT, &key, MOST_LOG).await;
         let checkpoints = match &mut self.checkpoints {
             Some(upload) => upload.sync(&self.layout.checkpoints, "").await,
             None => Ok(()),

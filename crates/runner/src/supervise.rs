@@ -36,7 +36,8 @@ pub(crate) async fn supervise(
     let why = tokio::select! {
         exit = program.wait() => {
             let exit = exit?;
-            return Ok((exit, out_of_memory(exit, killed_before)));
+            let killed_since = || killed_for_memory()?.checked_sub(killed_before?);
+            return Ok((exit, out_of_memory(exit, killed_since)));
         }
         reason = stop.reason(reporter) => match reason {
             Error::Canceled => None,
@@ -69,10 +70,10 @@ async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Er
 }
 
 /// A program that was killed, by nobody that is known, while the kernel killed somebody for lack
-/// of memory, was killed for that.
-fn out_of_memory(exit: Exit, killed_before: Option<u64>) -> Option<Failure> {
+/// of memory, was killed for that. `killed_since` counts those since its start.
+fn out_of_memory(exit: Exit, killed_since: impl FnOnce() -> Option<u64>) -> Option<Failure> {
     let killed = matches!(exit, Exit::Signal(9) | Exit::Code(SHELL_SAW_KILL));
-    if !killed || killed_for_memory()? <= killed_before? {
+    if !killed || killed_since()? == 0 {
         return None;
     }
     let message = "the kernel ended the program because the memory was used up";
@@ -92,10 +93,14 @@ mod tests {
 
     #[test]
     fn only_a_kill_that_the_kernel_counted_is_one_for_memory() {
-        let before = killed_for_memory().unwrap();
-        assert!(out_of_memory(Exit::Code(0), Some(0)).is_none());
-        assert!(out_of_memory(Exit::Signal(11), Some(0)).is_none());
-        assert!(out_of_memory(Exit::Signal(9), None).is_none());
-        assert!(out_of_memory(Exit::Signal(9), Some(before + 1_000_000)).is_none());
+        assert!(killed_for_memory().is_some(), "the kernel's count cannot be read");
+        for exit in [Exit::Signal(9), Exit::Code(137)] {
+            assert_eq!(out_of_memory(exit, || Some(1)).unwrap().code, Code::OutOfMemory.as_str());
+            assert!(out_of_memory(exit, || Some(0)).is_none());
+            assert!(out_of_memory(exit, || None).is_none());
+        }
+        for exit in [Exit::Code(0), Exit::Code(9), Exit::Signal(11)] {
+            assert!(out_of_memory(exit, || Some(1)).is_none());
+        }
     }
 }

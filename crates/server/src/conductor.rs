@@ -9,7 +9,7 @@ use std::{
 
 use trainyard_api::{
     RunId, Secret, Time, random_token,
-    runner::{Allotment, Ticket},
+    runner::{Allotment, KEPT_FOLDER, Ticket},
 };
 use trainyard_engine::{
     AttemptRef, Engine, Placement,
@@ -74,7 +74,7 @@ impl Conductor {
         mut private: Private,
     ) -> Self {
         private.closed.push(node.clone());
-        private.hide.extend(["runs", "spare", "kept", "definitions", "cache"].map(|f| node.join(f)));
+        private.hide.extend(["runs", "spare", KEPT_FOLDER, "definitions", "cache"].map(|f| node.join(f)));
         let queue = Mutex::new(queue);
         let active = Mutex::default();
         Self(Arc::new(Parts { store, logs, engine, queue, active, node, site, private }))

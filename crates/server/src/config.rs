@@ -146,6 +146,14 @@ impl Config {
         if let Some(memory) = &config.local.memory {
             parse_bytes(memory)?;
         }
+        for folder in &config.local.writable {
+            if !folder.is_absolute() || !folder.is_dir() {
+                let folder = folder.display();
+                return Err(ConfigError(format!(
+                    "{name}: [local] writable: {folder} is not a folder: write absolute paths of folders that are there"
+                )));
+            }
+        }
         Ok(config)
     }
 
@@ -202,6 +210,15 @@ mod tests {
         assert_eq!(parse_bytes("1 GB").unwrap(), 1_000_000_000);
         for bad in ["8G", "1.5GB", "", "GiB"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn folders_that_programs_may_write_to_have_to_be_there() {
+        assert!(Config::parse("t.toml", "[local]\nwritable = ['/tmp']").is_ok());
+        for bad in ["tmp", "/no/such/folder", "/etc/passwd"] {
+            let error = Config::parse("t.toml", &format!("[local]\nwritable = ['{bad}']")).unwrap_err();
+            assert!(error.0.contains(bad), "{error}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,26 @@ pub struct S3Keys {
     pub secret_access_key: Secret,
 }
 
+/// How long a server that is about to end, or a command that looks whether there is one, may have the
+/// folder's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+fn take(lock: &File) -> std::io::Result<()> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(std::io::Error::other("another server uses this data folder"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+}
+
 impl DataFolder {
     /// Opens or makes the folder. One server at a time may have it.
     pub fn open(root: &Path) -> std::io::Result<Self> {
@@ -48,13 +69,7 @@ impl DataFolder {
         fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).open(root.join("server.lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(std::io::Error::other("another server uses this data folder"));
-            }
-            Err(TryLockError::Error(e)) => return Err(e),
-        }
+        take(&lock)?;
         for folder in ["definitions", "logs", "models", "tmp"] {
             fs::create_dir_all(root.join(folder))?;
         }

@@ -1,7 +1,7 @@
 //! Removes records of runs that ended long ago, and zips that nothing needs. Buckets and stored
 //! models are never touched.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trainyard_api::Time;
 use trainyard_lifecycle::Event;
@@ -10,6 +10,8 @@ use crate::{state::App, zips};
 
 /// Time between looks.
 const PAUSE: Duration = Duration::from_mins(10);
+/// Time between sweeps of zips: each zip is asked about.
+const BETWEEN_SWEEPS: Duration = Duration::from_hours(24);
 /// Records removed between two breaths: nobody waits for this.
 const BATCH: u32 = 200;
 const BREATH: Duration = Duration::from_millis(100);
@@ -17,11 +19,15 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Looks until the server stops.
 pub(crate) async fn retain(app: App) {
+    let mut swept: Option<Instant> = None;
     loop {
         if app.config.keep_days > 0 {
             remove_old(&app).await;
         }
-        zips::sweep(&app).await;
+        if swept.is_none_or(|t| t.elapsed() > BETWEEN_SWEEPS) {
+            zips::sweep(&app).await;
+            swept = Some(Instant::now());
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -45,17 +45,24 @@ pub enum Which {
 }
 
 impl Which {
-    /// A condition on `?1`, the owner, `?4` and `?5`, and what these two are. The plus keeps SQLite
-    /// from walking through all runs of the owner, where the id leads straight to a few.
-    fn condition(&self) -> (&'static str, Option<String>, Option<String>) {
-        match self {
-            Self::All => ("owner = ?1 AND ?4 IS NULL AND ?5 IS NULL", None, None),
-            Self::IdBegins(prefix) => {
+    /// The query, of the owner `?1`, numbers below `?2`, at most `?3` rows, and what `?4` and `?5` are.
+    /// A plus keeps SQLite from walking through all runs, or all of the owner, where an id leads straight
+    /// to a few.
+    fn query(&self) -> (String, Option<String>, Option<String>) {
+        let (condition, low, high) = match self {
+            Self::All => ("owner = ?1 AND number < ?2 AND ?4 IS NULL AND ?5 IS NULL", None, None),
+            Self::IdBegins(prefix) => (
+                "+owner = ?1 AND +number < ?2 AND id >= ?4 AND id < ?5",
+                Some(prefix.clone()),
                 // Ids are ASCII: a tilde is behind everything that they can go on with.
-                ("+owner = ?1 AND id >= ?4 AND id < ?5", Some(prefix.clone()), Some(format!("{prefix}~")))
+                Some(format!("{prefix}~")),
+            ),
+            Self::Named(name) => {
+                ("owner = ?1 AND name = ?4 AND number < ?2 AND ?5 IS NULL", Some(name.clone()), None)
             }
-            Self::Named(name) => ("owner = ?1 AND name = ?4 AND ?5 IS NULL", Some(name.clone()), None),
-        }
+        };
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY number DESC LIMIT ?3");
+        (sql, low, high)
     }
 }
 
@@ -134,10 +141,8 @@ impl Store {
         let rows: Vec<Raw> = self
             .db
             .read_long(move |c| {
-                let (condition, low, high) = which.condition();
-                let mut query = c.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM runs WHERE {condition} AND number < ?2 ORDER BY number DESC LIMIT ?3"
-                ))?;
+                let (sql, low, high) = which.query();
+                let mut query = c.prepare_cached(&sql)?;
                 let before = before.unwrap_or(i64::MAX);
                 let rows = query.query_map(params![owner, before, limit, low, high], raw)?;
                 Ok::<_, Error>(rows.collect::<Result<_, _>>()?)
@@ -274,4 +279,30 @@ fn journal(c: &Connection, id: &RunId, n: i64, stamped: &Stamped) -> Result<(), 
         serde_json::to_string(stamped)?
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::MIGRATIONS;
+
+    #[test]
+    fn every_question_about_runs_is_answered_by_its_index() {
+        let c = Connection::open_in_memory().unwrap();
+        for migration in MIGRATIONS {
+            c.execute_batch(migration.sql).unwrap();
+        }
+        let beginning = "training-00000000";
+        for (which, expected) in [
+            (Which::All, "runs_by_owner (owner=? AND number<?)"),
+            (Which::Named("n".to_owned()), "runs_by_name (owner=? AND name=? AND number<?)"),
+            (Which::IdBegins(beginning.to_owned()), "(id>? AND id<?)"),
+        ] {
+            let (sql, low, high) = which.query();
+            let mut query = c.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let plan = query.query_map(params!["o", i64::MAX, 50, low, high], |r| r.get(3)).unwrap();
+            let plan: Vec<String> = plan.collect::<Result<_, _>>().unwrap();
+            assert!(plan[0].contains(expected), "{which:?}: {plan:?}");
+        }
+    }
 }

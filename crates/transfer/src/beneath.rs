@@ -2,7 +2,7 @@
 //!
 //! A program may put links, pipes and devices where files were, also while it is being looked at. So
 //! everything is opened by `openat2` (Linux 5.6) below a folder that is held open, no link leads out,
-//! and what was opened is asked what it is.
+//! and what was opened is asked what it is. Where there is no such call, no link is followed at all.
 
 use std::{
     fs::{File, Metadata},
@@ -14,7 +14,8 @@ use std::{
 
 use nix::{
     dir::Dir,
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2},
     sys::stat::Mode,
 };
 
@@ -28,7 +29,7 @@ pub(crate) enum Entry {
     Folder,
     /// A file, or a link to one inside.
     File(Metadata),
-    /// A link that leads out, or to a folder.
+    /// A link that is not followed: it leads out, or to a folder.
     LinkOut,
     /// A pipe, a socket, a device: no result.
     Other,
@@ -45,7 +46,11 @@ impl Beneath {
         let resolve = resolve | ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
         let name = if name.is_empty() { "." } else { name };
-        Ok(File::from(openat2(&*self.0, name, how)?))
+        match openat2(&*self.0, name, how) {
+            // An older kernel, or a container whose filter does not know the call.
+            Err(Errno::ENOSYS | Errno::EPERM) => step_by_step(&self.0, name, flags),
+            opened => Ok(File::from(opened?)),
+        }
     }
 
     /// Names in the folder `name`, empty for this one; those that are not UTF-8 with what they are not.
@@ -106,12 +111,25 @@ impl Beneath {
     }
 }
 
+/// Opens `name` below `folder` from folder to folder, following no link.
+fn step_by_step(folder: &OwnedFd, name: &str, flags: OFlag) -> io::Result<File> {
+    let on_the_way = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let mut parts = name.split('/').filter(|p| !p.is_empty()).peekable();
+    let mut opened: Option<OwnedFd> = None;
+    while let Some(part) = parts.next() {
+        if part == ".." {
+            return Err(Errno::EXDEV.into());
+        }
+        let flags = if parts.peek().is_some() { on_the_way } else { flags };
+        let at = opened.as_ref().unwrap_or(folder);
+        opened = Some(openat(at, part, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?);
+    }
+    Ok(File::from(opened.ok_or(Errno::ENOENT)?))
+}
+
 /// Whether the kernel refused to follow a link: out of the folder, round in circles, or to a process.
 fn leads_out(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(nix::errno::Errno::from_raw),
-        Some(nix::errno::Errno::EXDEV | nix::errno::Errno::ELOOP)
-    )
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EXDEV | Errno::ELOOP))
 }
 
 #[cfg(test)]
@@ -144,6 +162,14 @@ mod tests {
         assert!(matches!(beneath.look("inside").unwrap(), Entry::File(_)));
         assert_eq!(io::read_to_string(beneath.file("inside").unwrap()).unwrap(), "result");
         assert!(beneath.names("to-folder").is_err(), "folders are not entered by links");
+        // Without the call that knows about links.
+        let stepwise = |name: &str| step_by_step(&beneath.0, name, OFlag::O_RDONLY);
+        assert_eq!(io::read_to_string(stepwise("deep/real").unwrap()).unwrap(), "result");
+        assert!(stepwise("deep/").is_ok() && stepwise(".").is_ok());
+        for link in ["out", "absolute", "inside", "loop", "to-folder/real", "../secret", "deep/../../secret"]
+        {
+            assert!(stepwise(link).is_err(), "{link} was opened");
+        }
         // The folder itself is replaced by a link to another.
         let elsewhere = dir.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();

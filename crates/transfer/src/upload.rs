@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -72,6 +73,15 @@ struct Wanted {
     modified: Option<SystemTime>,
 }
 
+/// What a folder holds.
+#[derive(Default)]
+struct Found {
+    /// What is new or changed.
+    files: Vec<Wanted>,
+    /// Why the machine could not tell everything: nobody may say that all is stored then.
+    failed: Option<Error>,
+}
+
 /// The upload of one run.
 pub struct Upload {
     bucket: Bucket,
@@ -90,8 +100,9 @@ impl Upload {
     /// Stores what is new or changed below `folder` under `prefix/below`. Files that cannot be
     /// stored do not keep others from it; the first error is returned after all were tried.
     pub async fn sync(&mut self, folder: &Path, below: &str) -> Result<(), Error> {
-        let wanted = self.collect(folder, below);
-        self.store(wanted).await
+        let Found { files, failed } = self.collect(folder, below);
+        let stored = self.store(files).await;
+        failed.map_or(stored, Err)
     }
 
     /// Stores the file `name` of `folder` under one key, if it changed: at most its first `most`
@@ -147,7 +158,7 @@ impl Upload {
 
     /// The same for files that were last written before `limit`.
     pub fn adopt_older(&mut self, folder: &Path, below: &str, limit: SystemTime) {
-        for Wanted { key, source, version, modified } in self.collect(folder, below) {
+        for Wanted { key, source, version, modified } in self.collect(folder, below).files {
             if modified.is_some_and(|t| t < limit) {
                 let stored = Stored { size: version.size, etag: String::new() };
                 self.stored.insert(key, Kept { version, stored, source: Some(source) });
@@ -167,7 +178,9 @@ impl Upload {
     /// Takes away what was stored from files that are no longer there: a checkpoint that the
     /// program replaced is not part of its results.
     pub async fn prune(&mut self) -> Result<(), Error> {
-        let is_gone = |e: &Kept| e.source.as_ref().is_some_and(|s| s.beneath.look(&s.name).is_err());
+        let is_gone = |e: &Kept| {
+            e.source.as_ref().is_some_and(|s| s.beneath.look(&s.name).is_err_and(|e| says_gone(&e)))
+        };
         let gone: Vec<String> =
             self.stored.iter().filter(|(_, e)| is_gone(e)).map(|(k, _)| k.clone()).collect();
         for key in gone {
@@ -206,25 +219,33 @@ impl Upload {
 
     /// Files below `folder` that are new or changed, with their keys. Links are followed to files
     /// inside, and left out where they lead elsewhere; sockets, pipes and devices are no results.
-    fn collect(&mut self, folder: &Path, below: &str) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
+    fn collect(&mut self, folder: &Path, below: &str) -> Found {
+        let mut found = Found::default();
         match Beneath::new(folder) {
-            Ok(beneath) => self.collect_in(&beneath, "", below, &mut wanted),
+            Ok(beneath) => self.collect_in(&beneath, "", below, &mut found),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => self.skip(below, format!("its folder cannot be used: {e}")),
+            Err(e) => self.cannot_read(below, e, &mut found),
         }
-        wanted
+        found
     }
 
     fn skip(&mut self, key: &str, why: String) {
         self.skipped.insert(key.to_owned(), why);
     }
 
-    fn collect_in(&mut self, beneath: &Beneath, at: &str, below: &str, wanted: &mut Vec<Wanted>) {
+    /// What the program made unreadable is left out; where the machine is to blame, it is an error.
+    fn cannot_read(&mut self, key: &str, error: std::io::Error, found: &mut Found) {
+        self.skip(key, format!("it cannot be read: {error}"));
+        if is_machines(&error) {
+            found.failed.get_or_insert(Error::file(Path::new(key), error));
+        }
+    }
+
+    fn collect_in(&mut self, beneath: &Beneath, at: &str, below: &str, found: &mut Found) {
         let names = match beneath.names(at) {
             Ok(names) => names,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-            Err(e) => return self.skip(&format!("{below}{at}"), format!("it cannot be read: {e}")),
+            Err(e) => return self.cannot_read(&format!("{below}{at}"), e, found),
         };
         for name in names {
             let name = match name {
@@ -236,23 +257,35 @@ impl Upload {
             };
             let key = format!("{below}{name}");
             match beneath.look(&name) {
-                Ok(Entry::Folder) => self.collect_in(beneath, &format!("{name}/"), below, wanted),
+                Ok(Entry::Folder) => self.collect_in(beneath, &format!("{name}/"), below, found),
                 Ok(Entry::LinkOut) => {
-                    self.skip(
-                        &key,
-                        "it is a link that leads out of the results folder or to a folder".to_owned(),
-                    );
+                    let why = "it is a link, and not one to a file in the same folder of results";
+                    self.skip(&key, why.to_owned());
                 }
                 Ok(Entry::File(metadata)) => {
                     let version = Version::of(&metadata);
                     if self.stored.get(&key).is_none_or(|e| e.version != version) {
                         let source = Source { beneath: beneath.clone(), name };
-                        wanted.push(Wanted { key, source, version, modified: metadata.modified().ok() });
+                        found.files.push(Wanted { key, source, version, modified: metadata.modified().ok() });
                     }
                 }
+                Ok(Entry::Other) => {}
                 // Temporary files come and go while a program runs.
-                Ok(Entry::Other) | Err(_) => {}
+                Err(e) if says_gone(&e) => {}
+                Err(e) => self.cannot_read(&key, e, found),
             }
         }
     }
+}
+
+/// Whether an error of looking at a file says that it is gone. Not every one does, and what is gone is
+/// taken out of the bucket.
+fn says_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// Whether the machine is to blame for an error: it is out of descriptors or memory, or its disk is bad.
+fn is_machines(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EIO))
 }

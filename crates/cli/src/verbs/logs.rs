@@ -27,7 +27,7 @@ pub(crate) async fn logs(client: &Client, arguments: &LogsArguments, output: &Ou
     };
     let printing = async {
         let mut lines = Lines { pattern, pending: String::new() };
-        let mut kept = Kept { most: keep.unwrap_or(0), text: String::new() };
+        let mut kept = Kept { most: keep, text: String::new() };
         let mut monitor = client.monitor(&id, options).await?;
         while let Some(frame) = monitor.next().await? {
             if frame.status.log {
@@ -54,20 +54,21 @@ fn moment(text: &str) -> Result<i64, Error> {
     })
 }
 
-/// The last lines of a text that comes in pieces; all of it where `most` is 0.
+/// The last lines of a text that comes in pieces; all of it where `most` does not say how many.
 struct Kept {
-    most: usize,
+    most: Option<usize>,
     text: String,
 }
 
 impl Kept {
     fn add(&mut self, piece: &str) {
         self.text.push_str(piece);
-        if self.most == 0 {
-            return;
-        }
-        let ends = self.text.trim_end_matches('\n').rmatch_indices('\n').map(|(at, _)| at + 1);
-        if let Some(start) = ends.take(self.most).nth(self.most - 1) {
+        let Some(most) = self.most else { return };
+        // The line end at the very end closes the last line.
+        let whole = self.text.strip_suffix('\n').unwrap_or(&self.text);
+        let mut begins =
+            std::iter::once(self.text.len()).chain(whole.rmatch_indices('\n').map(|(at, _)| at + 1));
+        if let Some(start) = begins.nth(most) {
             self.text.drain(..start);
         }
     }
@@ -109,14 +110,19 @@ mod tests {
 
     #[test]
     fn the_last_lines_of_pieces() {
-        let mut kept = Kept { most: 2, text: String::new() };
-        for piece in ["a\nb", "b\nc\n", "d", "d\n"] {
-            kept.add(piece);
+        for (most, expected) in [
+            (None, "a\nbb\nc\n\ndd\n"),
+            (Some(0), ""),
+            (Some(1), "dd\n"),
+            (Some(3), "c\n\ndd\n"),
+            (Some(9), "a\nbb\nc\n\ndd\n"),
+        ] {
+            let mut kept = Kept { most, text: String::new() };
+            for piece in ["a\nb", "b\nc\n", "\n", "d", "d\n"] {
+                kept.add(piece);
+            }
+            assert_eq!(kept.text, expected, "{most:?}");
         }
-        assert_eq!(kept.text, "c\ndd\n");
-        let mut all = Kept { most: 0, text: String::new() };
-        all.add("a\nb\n");
-        assert_eq!(all.text, "a\nb\n");
     }
 
     #[test]

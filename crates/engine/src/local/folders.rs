@@ -12,12 +12,17 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use trainyard_api::RunId;
+use trainyard_api::{
+    RunId,
+    runner::{KEEP_MARK, KEPT_FOLDER, OUTPUT},
+};
 
 /// Spares kept; more are removed.
 const MOST_SPARES: usize = 32;
 /// Files in the folder of a run that went well; one with more is not used again.
 const MOST_FILES: usize = 8;
+/// Files of an earlier release, whose being there said something.
+const SPEAKING: [&str; 2] = ["started", "log-base"];
 
 /// Where the files of a run are on its node.
 pub fn run_folder(node: &Path, run: &RunId) -> PathBuf {
@@ -67,9 +72,9 @@ impl Folders {
         if !folder.exists() {
             return Ok(());
         }
-        if folder.join(KEPT).exists() {
-            // Its results could be stored nowhere: they are an operator's to look after.
-            let kept = self.node.join("kept");
+        if folder.join(KEEP_MARK).exists() {
+            // They are an operator's to look after.
+            let kept = self.node.join(KEPT_FOLDER);
             DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
             return fs::rename(&folder, kept.join(run.as_str()));
         }
@@ -115,13 +120,6 @@ impl Folders {
     }
 }
 
-/// Is in a folder whose results could not be stored: its runner put it there.
-const KEPT: &str = "keep";
-/// The program's output. It may have handed it on, open, to another: the next run has a new one.
-const OUTPUT: &str = "training-log.txt";
-/// Files of an earlier release, whose being there said something.
-const SPEAKING: [&str; 2] = ["started", "log-base"];
-
 /// Cuts the files in `folder` to nothing; `false`: it is not as a run that went well leaves it.
 fn clear(folder: &Path) -> io::Result<bool> {
     let mut files = Vec::new();
@@ -141,6 +139,7 @@ fn clear(folder: &Path) -> io::Result<bool> {
     }
     for path in files {
         if path.ends_with(OUTPUT) {
+            // The program may have handed it on, open, to another.
             fs::remove_file(path)?;
         } else if fs::symlink_metadata(&path)?.len() > 0 {
             File::options().write(true).open(path)?.set_len(0)?;
