@@ -5,6 +5,7 @@
     reason = "a bench stops at the first surprise, and prints"
 )]
 
+mod api;
 mod control;
 mod data;
 mod rig;
@@ -20,7 +21,7 @@ fn main() {
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut table = Table::default();
-    let groups: [(&str, Measure); 8] = [
+    let groups: [(&str, Measure); 11] = [
         ("start", control::start),
         ("submit", control::submit),
         ("noop", control::noop),
@@ -29,6 +30,9 @@ fn main() {
         ("staging", data::staging),
         ("output", data::output),
         ("follow", data::follow),
+        ("sign-in", api::sign_in),
+        ("show", api::show),
+        ("monitors", api::monitors),
     ];
     for (name, measure) in groups {
         if wants(name) {

@@ -1,8 +1,8 @@
 //! What people type, and what they see.
 
-use std::{fs, io::Read, path::Path};
+use std::{fs, io::Read};
 
-use crate::harness::{Yard, code_folder};
+use crate::harness::{Yard, code_folder, compare_generated};
 
 /// Output with what differs from run to run replaced.
 fn redact(yard: &Yard, id: &str, text: &str) -> String {
@@ -218,23 +218,8 @@ fn every_problem_of_a_manifest_is_drawn_in_one_report() {
 #[test]
 fn generated_files_are_up_to_date() {
     let yard = Yard::start();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let schema = yard.cli(&["schema"]).ok();
-    let update = std::env::var_os("UPDATE_GENERATED").is_some();
-    let compare = |path: &str, now: &str| {
-        let path = root.join(path);
-        if update {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, now).unwrap();
-        }
-        assert_eq!(
-            fs::read_to_string(&path).unwrap_or_default(),
-            now,
-            "{} is stale: UPDATE_GENERATED=1 ./test",
-            path.display()
-        );
-    };
-    compare("docs/schema/training-run.json", &schema);
+    compare_generated("docs/schema/training-run.json", &schema);
     let mut help =
         String::from("# The command line\n\nGenerated from `trainyard --help`; a test compares.\n");
     let verbs = [
@@ -257,11 +242,16 @@ fn generated_files_are_up_to_date() {
         "whoami",
         "completion",
         "doctor",
+        "models download",
+        "generate-manifest",
+        "version",
         "quickstart",
         "server",
+        "users",
+        "users add",
     ];
     for verb in verbs {
-        let mut words: Vec<&str> = if verb.is_empty() { vec![] } else { vec![verb] };
+        let mut words: Vec<&str> = verb.split_whitespace().collect();
         words.push("--help");
         let text = yard
             .command(&words)
@@ -275,7 +265,7 @@ fn generated_files_are_up_to_date() {
             text.lines().map(|l| format!("{}\n", l.trim_end())).collect::<String>()
         ));
     }
-    compare("docs/command-line.md", &help);
+    compare_generated("docs/command-line.md", &help);
 }
 
 #[test]

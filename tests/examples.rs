@@ -1,6 +1,7 @@
 //! What a new user runs first: the quickstart, and the example on each framework.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Stdio},
@@ -11,8 +12,9 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use trainyard_transfer::{Bucket, Http};
 
-use crate::harness::{PATIENCE, Yard, wait_for};
+use crate::harness::{PATIENCE, Tools, Yard, block_on, wait_for};
 
 fn quickstart(home: &Path, within: &Path) -> (String, String) {
     let output = Command::new(Yard::program())
@@ -55,14 +57,11 @@ fn the_quickstart_trains_a_network_and_a_second_one_reuses_what_is_there() {
 }
 
 /// Runs an example of the repository with this server's store; returns its accuracy.
-fn example(name: &str) -> f64 {
+fn example(name: &str) -> (Yard, String, f64) {
     let yard = Yard::with("[local]\ncpus = 4\nmemory = '64GiB'\n");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    for entry in fs::read_dir(root.join("digits/data")).unwrap().flatten() {
-        let file = entry.file_name().to_string_lossy().into_owned();
-        if Path::new(&file).extension().is_some_and(|e| e == "gz") {
-            yard.put(&file, &fs::read(entry.path()).unwrap());
-        }
+    for (file, bytes) in digits() {
+        yard.put(&file, &bytes);
     }
     // The manifests name the quickstart's credential: here it is this server's.
     let s = &yard.store;
@@ -82,17 +81,92 @@ fn example(name: &str) -> f64 {
     let said = yard.cli(&["wait", &id, "--timeout", "15m"]);
     assert_eq!(said.code, 0, "{}\n{}", said.err, yard.cli(&["show", &id]).out);
     let summary: Value = serde_json::from_str(&yard.result(&id, "model/summary.json")).unwrap();
-    summary["test_accuracy"].as_f64().unwrap()
+    let accuracy = summary["test_accuracy"].as_f64().unwrap();
+    (yard, id, accuracy)
+}
+
+/// Names and contents of the files of digits.
+fn digits() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/data");
+    let files = fs::read_dir(folder).unwrap().flatten().map(|e| e.path());
+    let files = files.filter(|p| p.extension().is_some_and(|e| e == "gz"));
+    files.map(|p| (p.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&p).unwrap())).collect()
+}
+
+#[test]
+fn the_notebook_with_ibms_client_runs_as_its_readme_says() {
+    let Some(tools) = Tools::find() else { return };
+    let yard = Yard::with("[local]\ncpus = 4\nmemory = '64GiB'\n");
+    let own = yard.own_store();
+    block_on(async {
+        let bucket = |name: &str| Bucket::new(&Http::default(), &own, name).unwrap();
+        bucket("digits-results").create().await.unwrap();
+        bucket("digits-data").create().await.unwrap();
+        for (file, bytes) in digits() {
+            bucket("digits-data").put(&file, bytes.into()).await.unwrap();
+        }
+    });
+    // The quickstart is this server, and the client is installed: the other lines are run.
+    let home = tempfile::tempdir().unwrap();
+    let quickstart = home.path().join(".local/share/trainyard");
+    fs::create_dir_all(&quickstart).unwrap();
+    std::os::unix::fs::symlink(yard.data_folder(), quickstart.join("quickstart")).unwrap();
+    std::os::unix::fs::symlink(Yard::program(), home.path().join("trainyard")).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let readme = fs::read_to_string(root.join("examples/ibm-client/README.md")).unwrap();
+    let block = readme.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let done = ["trainyard quickstart", "python3 -m venv", "wml/bin/pip"];
+    let lines: Vec<&str> = block.lines().filter(|l| !done.iter().any(|d| l.starts_with(d))).collect();
+    assert_eq!(lines.len() + done.len(), block.lines().count(), "{block}");
+    let python = tools.path("python").display().to_string();
+    let script = format!("set -eu\n{}", lines.join("\n").replace("wml/bin/python", &python));
+    let mut command = tools.ibm_client("1.0.338");
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let environment: Vec<_> =
+        command.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
+    command = Command::new("bash");
+    for (name, value) in environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command
+        .args(["-c", &script])
+        .current_dir(&root)
+        .env("HOME", home.path())
+        .env("PATH", path)
+        .env_remove("TRAINYARD_DATA")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Testing accuracy: 0.9"), "{said}");
+    for part in ["State: completed", "Model: ", "weights.npz"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 #[test]
 fn the_tensorflow_example_reads_digits() {
-    let accuracy = example("tensorflow");
+    let (yard, id, accuracy) = example("tensorflow");
     assert!(accuracy >= 0.95, "{accuracy}");
+    // Its TensorBoard files are TensorFlow's own.
+    let metrics = yard.run(&id)["entity"]["status"]["metrics"].clone();
+    let curves: BTreeSet<String> = metrics
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| format!("{} {}", m["phase"].as_str().unwrap(), m["values"][0]["name"].as_str().unwrap()))
+        .collect();
+    for curve in ["train epoch_loss", "train epoch_accuracy", "validation epoch_loss"] {
+        assert!(curves.contains(curve), "{curve}: {curves:?}");
+    }
 }
 
 #[test]
 fn the_pytorch_example_reads_digits() {
-    let accuracy = example("pytorch");
+    let (_, _, accuracy) = example("pytorch");
     assert!(accuracy >= 0.95, "{accuracy}");
 }

@@ -229,7 +229,8 @@ fn a_stored_model_is_a_tar_gz_of_the_model_folder() {
         (status, item["entity"]["model_version"]["content_status"]["state"].as_str()),
         (200, Some("persisted"))
     );
-    let path = yard.data_folder().join(format!("models/{model}.tar.gz"));
+    let path = yard.dir.path().join("model.tar.gz");
+    yard.cli(&["models", "download", model, path.to_str().unwrap()]).ok();
     let list = std::process::Command::new("tar").arg("-tzf").arg(&path).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&list.stdout), "sub/weights\n");
 

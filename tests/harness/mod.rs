@@ -20,5 +20,16 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
     }
 }
 
+/// Compares what is generated now with what is committed; `UPDATE_GENERATED=1` writes it.
+pub fn compare_generated(path: &str, now: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, now).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == now, "{} is stale: UPDATE_GENERATED=1 ./test", path.display());
+}
+
 /// Ordinary patience: far more than anything here takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);

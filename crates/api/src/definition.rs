@@ -1,11 +1,12 @@
 //! Training definitions: a zip of code, and what it needs.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{ContentStatus, Framework, Metadata, Time, Uuid};
 
 /// The body of `POST /v3/ml_assets/training_definitions`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NewDefinition {
     /// Free text.
     pub name: String,
@@ -26,7 +27,7 @@ pub struct NewDefinition {
 }
 
 /// The stored version of a definition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DefinitionVersion {
     /// Id of the version.
     pub guid: Uuid,
@@ -41,7 +42,7 @@ pub struct DefinitionVersion {
 }
 
 /// `entity` of a definition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DefinitionEntity {
     /// Free text.
     pub name: String,
@@ -64,7 +65,7 @@ pub struct DefinitionEntity {
 }
 
 /// A training definition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Definition {
     /// Identity.
     pub metadata: Metadata<Uuid>,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $exit:literal, $title:literal;)*) => {
@@ -54,6 +55,8 @@ codes! {
     Compute = "TY0104", 400, 1, "the compute configuration cannot be provided";
     /// The request is malformed.
     Request = "TY0105", 400, 1, "the request is malformed";
+    /// The route does not take this method.
+    Method = "TY0107", 405, 1, "the method is not allowed";
     /// The definition is missing, or its zip is.
     DefinitionContent = "TY0106", 400, 1, "the definition has no content";
     /// The object store refuses the credentials.
@@ -72,6 +75,10 @@ codes! {
     Conflict = "TY0203", 409, 1, "not possible in this state";
     /// The body is larger than allowed.
     TooLarge = "TY0204", 413, 1, "the request is too large";
+    /// The server does as much of this as it can.
+    Busy = "TY0205", 503, 1, "the server is busy";
+    /// Too many wrong passwords.
+    Guessing = "TY0206", 429, 1, "too many wrong passwords";
     /// The attempt of this runner is over.
     Fenced = "TY0301", 409, 1, "this attempt is over";
     /// The program ended with a status other than 0.
@@ -161,7 +168,7 @@ impl fmt::Display for Problem {
 }
 
 /// One entry of an error answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorEntry {
     /// Stable code, `TY0xxx`.
     pub code: String,
@@ -175,7 +182,7 @@ pub struct ErrorEntry {
 }
 
 /// The body of every answer that is an error, in the original's shape.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// Id of the request; stands in the server's log too.
     pub trace: String,

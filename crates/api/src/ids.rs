@@ -4,6 +4,10 @@ use std::{fmt, str::FromStr};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 pub use uuid::Uuid;
 
 /// Letters of the random part of a run's id. The original also allowed `_` and `-`; they are
@@ -88,6 +92,16 @@ impl<'de> Deserialize<'de> for RunId {
         String::deserialize(d)?.parse().map_err(D::Error::custom)
     }
 }
+
+impl PartialSchema for RunId {
+    fn schema() -> RefOr<Schema> {
+        let text =
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some("^training-[0-9A-Za-z_-]{9}$"));
+        text.examples([serde_json::json!("training-R8BaEnmgX")]).build().into()
+    }
+}
+
+impl ToSchema for RunId {}
 
 #[cfg(test)]
 mod tests {

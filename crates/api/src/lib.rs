@@ -5,11 +5,15 @@
 
 mod definition;
 mod error;
+mod identity;
 mod ids;
+mod metric;
 mod model;
 mod monitor;
 mod page;
+mod published;
 mod reference;
+mod result;
 mod run;
 pub mod runner;
 mod secret;
@@ -17,11 +21,18 @@ mod time;
 
 pub use definition::{Definition, DefinitionEntity, DefinitionVersion, NewDefinition};
 pub use error::{Code, ErrorBody, ErrorEntry, Problem};
+pub use identity::{Account, Count, Instance, InstanceEntity, InstanceMetadata, Owner, Token, Usage};
 pub use ids::{InvalidRunId, RunId, Uuid, random_token};
-pub use model::{ContentStatus, ModelEntity, ModelVersion, NewModelAsset, StoredAsset, StoredModel};
+pub use metric::{Metric, MetricValue};
+pub use model::{
+    ContentLocation, ContentSource, ContentStatus, ModelEntity, ModelVersion, NewModel, NewModelAsset,
+    StoredAsset, StoredAssetEntity, StoredModel,
+};
 pub use monitor::{Frame, FrameStatus};
 pub use page::{Link, Page};
+pub use published::{PublishedDeployments, PublishedEntity, PublishedModel, PublishedVersion};
 pub use reference::{Bucket, Connection, DataReference, Location};
+pub use result::{ResultObject, Results};
 pub use run::{
     Author, ComputeConfiguration, Execution, Failure, Framework, Metadata, ModelDefinition, NewRun, PatchOp,
     Phase, Run, RunEntity, RunState, Runtime, Status, StatusError, Transition,

@@ -1,11 +1,12 @@
 //! Where a run's data comes from and where its results go.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::Secret;
 
 /// An S3 endpoint and the keys for it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
     /// `https://host:port`; without a scheme, `https` is meant.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -19,7 +20,7 @@ pub struct Connection {
 }
 
 /// A bucket, as requests name it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Bucket {
     /// The bucket's name.
     #[serde(default)]
@@ -30,7 +31,7 @@ pub struct Bucket {
 }
 
 /// A bucket, as answers name it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Location {
     /// The bucket's name.
     #[serde(default)]
@@ -41,7 +42,7 @@ pub struct Location {
 }
 
 /// `training_data_reference` or `training_results_reference`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DataReference {
     /// A label without meaning for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

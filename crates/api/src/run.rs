@@ -1,11 +1,12 @@
 //! Training runs on the wire: what is posted to `/v3/models`, and what comes back.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::{DataReference, RunId, Time};
+use crate::{DataReference, Metric, RunId, Time};
 
 /// Name and version of a framework, with the language it runs on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Framework {
     /// For example `tensorflow`.
     pub name: String,
@@ -18,7 +19,7 @@ pub struct Framework {
 }
 
 /// A language runtime, such as python 3.11.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Runtime {
     /// `python`.
     pub name: String,
@@ -28,7 +29,7 @@ pub struct Runtime {
 }
 
 /// Who wrote the model. Kept and returned, without meaning for the run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Author {
     /// A person's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +40,7 @@ pub struct Author {
 }
 
 /// The size of machine that a run asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComputeConfiguration {
     /// A name from the server's compute catalogue, such as `k80` or `cpu`.
     #[serde(default)]
@@ -50,7 +51,7 @@ pub struct ComputeConfiguration {
 }
 
 /// What is executed, and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Execution {
     /// A shell command line, run in the unpacked definition.
     #[serde(default)]
@@ -65,7 +66,7 @@ pub struct Execution {
 }
 
 /// What a run executes: name, framework, command, and the stored zip.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelDefinition {
     /// Free text; need not be unique.
     #[serde(default)]
@@ -88,7 +89,7 @@ pub struct ModelDefinition {
 }
 
 /// The body of `POST /v3/models`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NewRun {
     /// What to execute.
     pub model_definition: ModelDefinition,
@@ -99,7 +100,7 @@ pub struct NewRun {
 }
 
 /// Identity of a thing and the times at which it was made and changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Metadata<Id> {
     /// Its id.
     pub guid: Id,
@@ -112,7 +113,7 @@ pub struct Metadata<Id> {
 }
 
 /// The five states that users of the v3 API see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// Accepted; waits for a place.
@@ -147,7 +148,9 @@ impl RunState {
 }
 
 /// The finer phase of a run, in the words of the original's engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Phase {
     /// Waits for a place.
@@ -186,7 +189,7 @@ impl Phase {
 }
 
 /// Why a run failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// A stable code, `TY04xx`.
     pub code: String,
@@ -201,7 +204,7 @@ pub struct Failure {
 }
 
 /// `status.error`, where client 1.0.391 looks for the reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusError {
     /// One entry per reason, the first one first.
     #[serde(default)]
@@ -209,7 +212,7 @@ pub struct StatusError {
 }
 
 /// When a run entered a phase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Transition {
     /// The phase entered.
     pub phase: Phase,
@@ -220,7 +223,7 @@ pub struct Transition {
 }
 
 /// `entity.status` of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// One of five.
     pub state: RunState,
@@ -229,7 +232,7 @@ pub struct Status {
     pub message: String,
     /// Metrics, oldest first; empty when there are none.
     #[serde(default)]
-    pub metrics: Vec<serde_json::Value>,
+    pub metrics: Vec<Metric>,
     /// When the run was accepted.
     pub submitted_at: Time,
     /// When its first attempt had a place.
@@ -267,7 +270,7 @@ pub struct Status {
 }
 
 /// `entity` of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunEntity {
     /// As it was submitted.
     pub model_definition: ModelDefinition,
@@ -280,7 +283,7 @@ pub struct RunEntity {
 }
 
 /// A run, as `GET /v3/models/{id}` answers it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     /// Identity.
     pub metadata: Metadata<RunId>,
@@ -289,7 +292,7 @@ pub struct Run {
 }
 
 /// One operation of a JSON Patch (RFC 6902); a cancel is one `replace` of `/status/state`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PatchOp {
     /// `replace`.
     pub op: String,

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Connection, Failure, RunId, Secret, Time};
+use crate::{Connection, Failure, Metric, RunId, Secret, Time};
 
 /// Header of answers to runners that names the server.
 pub const SERVER_HEADER: &str = "x-trainyard-server";
@@ -149,6 +149,9 @@ pub struct WorkOrder {
     /// Bytes of the log of the attempt before this one that the server has.
     #[serde(default)]
     pub earlier_log: u64,
+    /// The same of its metrics.
+    #[serde(default)]
+    pub earlier_metrics: u64,
 }
 
 /// How the program ended.
@@ -191,6 +194,17 @@ pub struct Reported {
     pub event: RunnerEvent,
 }
 
+/// A metric on its way: a line of JSON in what a runner delivers and a server keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The point.
+    pub metric: Metric,
+    /// The file that it was read from, below the folder of logs.
+    pub source: String,
+    /// The byte of that file behind it: whoever goes on reading begins there.
+    pub end: u64,
+}
+
 /// The server's answer to a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
@@ -198,6 +212,9 @@ pub struct Ack {
     pub seq: u64,
     /// Bytes of this attempt's log that the server has.
     pub log: u64,
+    /// Bytes of this attempt's metrics that the server has.
+    #[serde(default)]
+    pub metrics: u64,
     /// The owner asked for a cancel.
     pub cancel: bool,
 }

@@ -4,6 +4,10 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
+};
 
 /// A secret key or token. `Debug` and `Display` print stars; the memory is wiped on drop.
 ///
@@ -59,6 +63,17 @@ impl<'de> Deserialize<'de> for Secret {
         String::deserialize(d).map(Self::new)
     }
 }
+
+impl PartialSchema for Secret {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)));
+        text.build().into()
+    }
+}
+
+impl ToSchema for Secret {}
 
 #[cfg(test)]
 mod tests {

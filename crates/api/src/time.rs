@@ -3,6 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
+};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 ///
@@ -44,6 +48,17 @@ impl<'de> Deserialize<'de> for Time {
         Ok(Self(parsed.as_millisecond()))
     }
 }
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        text.examples([serde_json::json!("2018-01-30T16:18:17.265Z")]).build().into()
+    }
+}
+
+impl ToSchema for Time {}
 
 #[cfg(test)]
 mod tests {

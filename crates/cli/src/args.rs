@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::nouns::Noun;
+
 /// Runs training code on your own machines, and keeps every result in S3.
 #[derive(Debug, Parser)]
 #[command(
@@ -64,6 +66,8 @@ pub enum Command {
     Verb(Verb),
     /// Run the server.
     Server(ServerArguments),
+    /// Make and change users of a server, in its data folder.
+    Users(UsersArguments),
     /// Fork a runner for each request on stdin; the local engine calls this.
     #[command(hide = true)]
     ForkServer,
@@ -87,20 +91,55 @@ pub struct ServerArguments {
     /// Structured logs as JSON lines.
     #[arg(long)]
     pub log_json: bool,
-    /// Make a token for this user, print it, and end.
-    #[arg(long, value_name = "USER")]
-    pub add_user: Option<String>,
 }
 
-/// What a noun can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Noun {
-    /// Training runs.
-    #[value(name = "training-runs", aliases = ["training-run", "runs", "run", "trained-models"])]
-    TrainingRuns,
-    /// Frameworks.
-    #[value(name = "frameworks")]
-    Frameworks,
+/// Options of `users`.
+#[derive(Clone, Debug, Args)]
+pub struct UsersArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: UsersVerb,
+    /// Configuration file of the server (TOML).
+    #[arg(long, value_name = "FILE", env = "TRAINYARD_CONFIG_FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Data folder of the server.
+    #[arg(long, value_name = "DIR", env = "TRAINYARD_DATA", global = true)]
+    pub data: Option<PathBuf>,
+}
+
+/// What can be done with users.
+#[derive(Clone, Debug, Subcommand)]
+pub enum UsersVerb {
+    /// Make a user; the password is typed, or comes on stdin.
+    Add {
+        /// Name of the user.
+        name: String,
+        /// May do what administrators may.
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Give a user another password; it is typed, or comes on stdin.
+    Password {
+        /// Name of the user.
+        name: String,
+    },
+    /// Print a new token for scripts, good until it is revoked; makes the user when there is none.
+    Token {
+        /// Name of the user.
+        name: String,
+    },
+    /// Make all tokens of a user void: those for scripts, and those of whoever is signed in.
+    Revoke {
+        /// Name of the user.
+        name: String,
+    },
+    /// Remove a user. Its runs, definitions and models stay.
+    Remove {
+        /// Name of the user.
+        name: String,
+    },
+    /// List users.
+    List,
 }
 
 /// Verbs that speak to a server, or to nobody.
@@ -108,7 +147,7 @@ pub enum Noun {
 pub enum Verb {
     /// Submit a training run: a folder or a zip of code, and a manifest.
     Train(TrainArguments),
-    /// List training runs, or frameworks.
+    /// List training runs, training definitions, models, or frameworks.
     List {
         /// What to list.
         #[arg(value_enum, default_value = "training-runs")]
@@ -123,16 +162,16 @@ pub enum Verb {
         #[arg(short, long)]
         watch: bool,
     },
-    /// Show a training run.
+    /// Show a training run, a training definition, or a model.
     Show {
-        /// The run.
+        /// Which.
         #[command(flatten)]
-        run: RunArgument,
+        one: OneArgument,
         /// Print again whenever something changes, until it ends.
         #[arg(short, long)]
         watch: bool,
     },
-    /// Follow a training run: its phases and its log.
+    /// Follow a training run: its phases, its log, its metrics.
     Monitor {
         /// `training-runs`, the run, and `logs`, `logs last N` or `metrics`.
         #[arg(num_args = 1..=5, value_name = "training-runs ID [logs [last N]|metrics]", required = true)]
@@ -144,21 +183,35 @@ pub enum Verb {
         #[command(flatten)]
         run: RunArgument,
     },
-    /// Have the server keep the model of a training run.
+    /// Have the server keep something: the model of a training run, a training definition, a model.
     Store {
-        /// `training-runs`, the run, and a manifest, which the original took and never described.
-        #[arg(num_args = 1..=3, value_name = "training-runs ID [MANIFEST]", required = true)]
+        /// `training-runs ID [MANIFEST]`, `training-definitions ZIP MANIFEST`, or `MODEL.tar.gz MANIFEST`.
+        #[arg(num_args = 1..=3, value_name = "training-runs ID|training-definitions ZIP MANIFEST|MODEL.tar.gz MANIFEST", required = true)]
         words: Vec<String>,
-        /// Name of the stored model.
+        /// Name of the stored model, of a training run.
         #[arg(long)]
         name: Option<String>,
     },
-    /// Delete the record of a training run; a live one is canceled first. The bucket stays.
+    /// Delete the record of a training run (a live one is canceled first, the bucket stays), a training
+    /// definition, or a model.
     Delete {
-        /// The run.
+        /// Which.
         #[command(flatten)]
-        run: RunArgument,
+        one: OneArgument,
     },
+    /// Download a stored model.
+    Models {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: ModelsVerb,
+    },
+    /// Write a manifest to begin with into this folder.
+    GenerateManifest {
+        /// `training-runs`, `training-definitions` or `store-training-runs`.
+        kind: String,
+    },
+    /// Print the version of this program.
+    Version,
     /// Print the log of a training run.
     Logs(LogsArguments),
     /// Wait for a training run to end, and exit as it did.
@@ -207,6 +260,9 @@ pub enum Verb {
     Login {
         /// Address of the server.
         url: String,
+        /// Sign in as this user: the password is read instead.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// Say which server this is, and who you are there.
     Whoami,
@@ -225,6 +281,27 @@ pub enum Verb {
     },
 }
 
+/// What can be done with models besides.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ModelsVerb {
+    /// Download its archive.
+    Download {
+        /// Id, the beginning of it, or the name.
+        model: String,
+        /// File to write; `ID.tar.gz` in this folder when absent.
+        to: Option<PathBuf>,
+    },
+}
+
+/// Something with an id, with the original's noun before it; without one, a run.
+#[derive(Clone, Debug, Args)]
+pub struct OneArgument {
+    /// `training-runs`, `training-definitions` or `models`, and the id, the beginning of one, the name, or
+    /// `last`. Without a noun, a training run is meant.
+    #[arg(num_args = 1..=2, value_name = "training-runs|training-definitions|models ID", required = true)]
+    pub words: Vec<String>,
+}
+
 /// A run, with the original's noun before it, or without.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgument {
@@ -237,10 +314,10 @@ pub struct RunArgument {
 /// Options of `train`.
 #[derive(Clone, Debug, Args)]
 pub struct TrainArguments {
-    /// A folder of code, or a zip of it.
-    pub code: PathBuf,
-    /// The manifest, in YAML or JSON.
-    pub manifest: PathBuf,
+    /// A folder of code or a zip of it, and the manifest in YAML or JSON. Or `training-definitions`, the
+    /// id of a stored definition, that of its version, and the manifest.
+    #[arg(num_args = 2..=4, value_name = "CODE MANIFEST|training-definitions ID VERSION MANIFEST", required = true)]
+    pub words: Vec<String>,
     /// Override a field: `--set model_definition.execution.command='python x.py'`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub set: Vec<String>,

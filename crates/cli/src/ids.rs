@@ -11,17 +11,6 @@ use crate::Error;
 const PREFIX: &str = "training-";
 /// Candidates that are named when several match.
 const NAMED: usize = 5;
-/// Nouns that may stand before a run.
-const NOUNS: [&str; 5] = ["training-runs", "training-run", "trained-models", "runs", "run"];
-
-/// Splits the original's noun off a list of words: `training-runs ID …`.
-pub(crate) fn after_noun(words: &[String]) -> &[String] {
-    match words {
-        [noun, rest @ ..] if NOUNS.contains(&noun.as_str()) && !rest.is_empty() => rest,
-        all => all,
-    }
-}
-
 /// The id of the run that is meant.
 pub(crate) async fn find(client: &Client, text: &str) -> Result<String, Error> {
     if text.parse::<RunId>().is_ok() {

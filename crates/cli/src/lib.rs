@@ -8,16 +8,19 @@ mod config;
 mod credentials;
 mod error;
 mod ids;
+mod nouns;
 mod output;
+mod secret_input;
 mod verbs;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Arguments, Command, ServerArguments, Verb};
+pub use args::{Arguments, Command, ServerArguments, UsersArguments, UsersVerb, Verb};
 pub use error::Error;
 pub use output::Output;
+pub use secret_input::{read_new_password, read_secret};
 
 use crate::output::Style;
 

@@ -1,12 +1,14 @@
 //! Requests and their answers.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use std::sync::Arc;
+
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use trainyard_api::{
-    Code, Definition, ErrorBody, NewDefinition, NewModelAsset, NewRun, Page, PatchOp, Problem, Run, Secret,
-    StoredAsset, StoredModel,
+    Code, Definition, ErrorBody, Instance, NewDefinition, NewModel, NewModelAsset, NewRun, Page, PatchOp,
+    Problem, Results, Run, Secret, StoredAsset, StoredModel, Token,
 };
 use trainyard_transfer::Http;
 use url::Url;
@@ -16,24 +18,13 @@ use url::Url;
 pub enum Auth {
     /// With a token.
     Token(Secret),
-    /// As the original's command line did; the password is a token.
+    /// As the original's command line did: a token is fetched before the first request.
     Password {
-        /// Free text.
+        /// Name of the user.
         user: String,
-        /// A token.
+        /// Its password, or one of its tokens.
         password: Secret,
     },
-}
-
-impl Auth {
-    pub(crate) fn header(&self) -> String {
-        match self {
-            Self::Token(token) => format!("Bearer {}", token.expose()),
-            Self::Password { user, password } => {
-                format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose())))
-            }
-        }
-    }
 }
 
 /// One or more problems.
@@ -59,7 +50,9 @@ impl Failed {
 pub struct Client {
     http: reqwest::Client,
     pub(crate) base: Url,
-    pub(crate) auth: Auth,
+    auth: Auth,
+    /// The token that a password has bought.
+    bought: Arc<OnceCell<Secret>>,
 }
 
 impl Client {
@@ -73,7 +66,7 @@ impl Client {
             return Err(bad("write http://host:port".to_owned()).into());
         }
         let http = Http::default().client(&base).map_err(|e| bad(e.to_string()))?;
-        Ok(Self { http, base, auth })
+        Ok(Self { http, base, auth, bought: Arc::default() })
     }
 
     /// The server's address.
@@ -84,11 +77,35 @@ impl Client {
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         // Links of the server are absolute; they keep our way to it.
         let path = path.find("/v3/").map_or(path, |at| &path[at..]);
-        let url = format!("{}{path}", self.url());
-        self.http.request(method, url).header("authorization", self.auth.header())
+        self.http.request(method, format!("{}{path}", self.url()))
+    }
+
+    /// Signs in with name and password; returns the token.
+    pub async fn sign_in(&self) -> Result<Secret, Failed> {
+        match &self.auth {
+            Auth::Token(token) => Ok(token.clone()),
+            Auth::Password { user, password } => {
+                let request = self.request(Method::GET, "/v3/identity/token");
+                let request = request.basic_auth(user, Some(password.expose()));
+                let token: Token = read(self.send_as_it_is(request).await?).await?;
+                Ok(token.token)
+            }
+        }
+    }
+
+    pub(crate) async fn token(&self) -> Result<&Secret, Failed> {
+        match &self.auth {
+            Auth::Token(token) => Ok(token),
+            Auth::Password { .. } => self.bought.get_or_try_init(|| self.sign_in()).await,
+        }
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failed> {
+        let token = self.token().await?.expose();
+        self.send_as_it_is(request.bearer_auth(token)).await
+    }
+
+    async fn send_as_it_is(&self, request: RequestBuilder) -> Result<Response, Failed> {
         let response = request.send().await.map_err(|e| self.unreachable(e))?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
     }
@@ -105,11 +122,7 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failed> {
-        let response = self.send(request).await?;
-        let unread = |e: reqwest::Error| {
-            Problem::new(Code::Internal, format!("the server's answer cannot be read: {}", e.without_url()))
-        };
-        Ok(response.json().await.map_err(unread)?)
+        read(self.send(request).await?).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
@@ -137,6 +150,28 @@ impl Client {
             .map(|_| ())
     }
 
+    /// One definition.
+    pub async fn definition(&self, id: &str) -> Result<Definition, Failed> {
+        self.get(&format!("/v3/ml_assets/training_definitions/{id}")).await
+    }
+
+    /// Definitions, newest first: a page of at most `limit`, or the one that `next` leads to.
+    pub async fn definitions(&self, limit: u32, next: Option<&str>) -> Result<Page<Definition>, Failed> {
+        self.page("/v3/ml_assets/training_definitions", limit, next).await
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: u32,
+        next: Option<&str>,
+    ) -> Result<Page<T>, Failed> {
+        match next {
+            Some(url) => self.get(url).await,
+            None => self.get(&format!("{path}?limit={limit}")).await,
+        }
+    }
+
     /// Submits a run.
     pub async fn submit(&self, new: &NewRun) -> Result<Run, Failed> {
         self.post(Method::POST, "/v3/models", new).await
@@ -149,10 +184,7 @@ impl Client {
 
     /// Runs, newest first: a page of at most `limit`, or the one that `next` leads to.
     pub async fn runs(&self, limit: u32, next: Option<&str>) -> Result<Page<Run>, Failed> {
-        match next {
-            Some(url) => self.get(url).await,
-            None => self.get(&format!("/v3/models?limit={limit}")).await,
-        }
+        self.page("/v3/models", limit, next).await
     }
 
     /// Runs whose id begins like this, newest first.
@@ -201,15 +233,44 @@ impl Client {
         self.get(&format!("/v3/ml_assets/models/{id}")).await
     }
 
+    /// Stored models, newest first: a page of at most `limit`, or the one that `next` leads to.
+    pub async fn models(&self, limit: u32, next: Option<&str>) -> Result<Page<StoredModel>, Failed> {
+        self.page("/v3/ml_assets/models", limit, next).await
+    }
+
+    /// Makes a model, without its archive.
+    pub async fn create_model(&self, new: &NewModel) -> Result<StoredModel, Failed> {
+        self.post(Method::POST, "/v3/ml_assets/models", new).await
+    }
+
+    /// Removes a stored model.
+    pub async fn delete_model(&self, id: &str) -> Result<(), Failed> {
+        self.send(self.request(Method::DELETE, &format!("/v3/ml_assets/models/{id}"))).await.map(|_| ())
+    }
+
+    /// A page of a run's results below `prefix`, behind the name `after`, with links.
+    pub async fn results(&self, run: &str, prefix: &str, after: Option<&str>) -> Result<Results, Failed> {
+        let request = self.request(Method::GET, &format!("/v3/models/{run}/results"));
+        let request = request.query(&[("prefix", prefix)]);
+        self.json(if let Some(after) = after { request.query(&[("after", after)]) } else { request }).await
+    }
+
     /// Frameworks and compute configurations.
     pub async fn frameworks(&self) -> Result<Value, Failed> {
         self.get("/v3/models/frameworks").await
     }
 
     /// The instance, which names the caller.
-    pub async fn instance(&self, id: &str) -> Result<Value, Failed> {
+    pub async fn instance(&self, id: &str) -> Result<Instance, Failed> {
         self.get(&format!("/v3/wml_instances/{id}")).await
     }
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failed> {
+    let unread = |e: reqwest::Error| {
+        Problem::new(Code::Internal, format!("the server's answer cannot be read: {}", e.without_url()))
+    };
+    Ok(response.json().await.map_err(unread)?)
 }
 
 async fn refused(response: Response) -> Failed {

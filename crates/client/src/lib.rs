@@ -4,6 +4,7 @@
 //! reaching it.
 
 mod client;
+mod download;
 mod monitor;
 mod upload;
 

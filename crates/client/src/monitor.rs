@@ -42,14 +42,22 @@ pub struct Monitor {
     options: MonitorOptions,
     /// Bytes of log that have come.
     offset: Option<u64>,
+    /// Bytes of metrics that have come.
+    metrics: Option<u64>,
     socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
 }
 
 impl Client {
     /// Opens the monitor of a run.
     pub async fn monitor(&self, run: &str, options: MonitorOptions) -> Result<Monitor, Failed> {
-        let mut monitor =
-            Monitor { client: self.clone(), run: run.to_owned(), options, offset: None, socket: None };
+        let mut monitor = Monitor {
+            client: self.clone(),
+            run: run.to_owned(),
+            options,
+            offset: None,
+            metrics: None,
+            socket: None,
+        };
         monitor.connect().await?;
         Ok(monitor)
     }
@@ -71,10 +79,14 @@ impl Monitor {
             } else if let Some(lines) = self.options.last {
                 query.append_pair("last", &lines.to_string());
             }
+            if let Some(metrics) = self.metrics {
+                query.append_pair("metrics", &metrics.to_string());
+            }
             query.append_pair("follow", if self.options.no_follow { "false" } else { "true" });
         }
         let mut request = url.as_str().into_client_request().map_err(|_| bad())?;
-        let header = HeaderValue::from_str(&self.client.auth.header()).map_err(|_| bad())?;
+        let header = format!("Bearer {}", self.client.token().await?.expose());
+        let header = HeaderValue::from_str(&header).map_err(|_| bad())?;
         request.headers_mut().insert("authorization", header);
         match connect_async(request).await {
             Ok((socket, _)) => {
@@ -126,6 +138,7 @@ impl Monitor {
                 Some(Ok(Message::Text(text))) => {
                     let Ok(frame) = serde_json::from_str::<Frame>(&text) else { continue };
                     self.offset = frame.status.offset.or(self.offset);
+                    self.metrics = frame.status.metrics_seen.or(self.metrics);
                     return Ok(Some(frame));
                 }
                 Some(Ok(Message::Close(Some(close)))) if close.code == CloseCode::Normal => {

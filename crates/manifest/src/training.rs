@@ -4,12 +4,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    MAX_SIZE, Problem, Report,
+    Problem, Report,
     duration::parse_duration,
     old_forms::OLD_TYPES,
-    overrides,
     reader::{Reader, scalar},
-    tree::{self, Node, Value},
+    tree::{Node, Value, read_whole},
 };
 
 /// A training run: what to execute, on which data, and where the results go.
@@ -132,24 +131,7 @@ pub struct ResultsReference {
 /// Parses and checks a manifest. `name` is the file's, for messages; `overrides` are
 /// `path.to.key=value` settings that win over the text.
 pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<TrainingManifest, Report> {
-    let mut problems = Vec::new();
-    if text.len() > MAX_SIZE {
-        let problem =
-            Problem::new(0..0, format!("the file has {} bytes, {MAX_SIZE} are allowed", text.len()), "");
-        return Err(Report::new(name, "", vec![problem]));
-    }
-    let root = tree::parse(text, &mut problems);
-    let Some(mut root) = root else {
-        if problems.is_empty() {
-            problems.push(Problem::new(0..0, "the manifest is empty", ""));
-        }
-        return Err(Report::new(name, text, problems));
-    };
-    for setting in overrides {
-        overrides::apply(&mut root, setting, &mut problems);
-    }
-    let manifest = read(&root, &mut problems);
-    if problems.is_empty() { Ok(manifest) } else { Err(Report::new(name, text, problems)) }
+    read_whole(name, text, overrides, read)
 }
 
 fn read(root: &Node, problems: &mut Vec<Problem>) -> TrainingManifest {
@@ -197,7 +179,7 @@ fn model_definition(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Mode
 }
 
 /// A mapping, or in 2017 plain text.
-fn author(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<Author> {
+pub(crate) fn author(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<Author> {
     let path = reader.at("author");
     let node = reader.get("author")?;
     if let Value::Scalar { text, .. } = &node.value {
@@ -209,7 +191,7 @@ fn author(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<Author
     Some(author)
 }
 
-fn read_framework(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Framework {
+pub(crate) fn read_framework(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Framework {
     let name = reader.required_text("name", problems);
     let path = reader.at("version");
     let mut version = String::new();

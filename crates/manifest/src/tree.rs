@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::Range};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::{Problem, syntax};
+use crate::{MAX_SIZE, Problem, Report, overrides, syntax};
 
 /// Nodes of one manifest at most, aliases unfolded: more is an attack.
 const MAX_NODES: usize = 20_000;
@@ -52,9 +52,36 @@ impl Node {
     }
 }
 
+/// Parses `text`, applies `overrides`, and has `read` make something of it; all problems in one report.
+pub(crate) fn read_whole<T>(
+    name: &str,
+    text: &str,
+    overrides: &[String],
+    read: impl FnOnce(&Node, &mut Vec<Problem>) -> T,
+) -> Result<T, Report> {
+    let mut problems = Vec::new();
+    if text.len() > MAX_SIZE {
+        let problem =
+            Problem::new(0..0, format!("the file has {} bytes, {MAX_SIZE} are allowed", text.len()), "");
+        return Err(Report::new(name, "", vec![problem]));
+    }
+    let root = parse(text, &mut problems);
+    let Some(mut root) = root else {
+        if problems.is_empty() {
+            problems.push(Problem::new(0..0, "the manifest is empty", ""));
+        }
+        return Err(Report::new(name, text, problems));
+    };
+    for setting in overrides {
+        overrides::apply(&mut root, setting, &mut problems);
+    }
+    let manifest = read(&root, &mut problems);
+    if problems.is_empty() { Ok(manifest) } else { Err(Report::new(name, text, problems)) }
+}
+
 /// Parses `text`. Duplicate keys and syntax errors go into `problems`; the tree holds what could
 /// be read, which is `None` when that is nothing.
-pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
     let offsets: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
     let mut builder =
         Builder { text, offsets: &offsets, problems, anchors: HashMap::new(), nodes: 0, root: None };

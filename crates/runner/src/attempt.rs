@@ -19,6 +19,7 @@ use trainyard_transfer::Http;
 
 use crate::{
     Error,
+    collect::{Collector, Points},
     error::failure,
     layout::Layout,
     link::Link,
@@ -101,8 +102,9 @@ async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
     layout.make()?;
     let spool = Spool::create(&layout.spool)?;
     begin_log(&layout.output)?;
-    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, 0);
-    let failure = match work(context, &reporter, terminate).await {
+    let points = Points::of(layout);
+    let reporter = Reporter::start(link.clone(), (layout.output.clone(), 0), (points.clone(), 0), spool);
+    let failure = match work(context, &reporter, points, terminate).await {
         Ok(failure) => failure,
         Err(error @ Error::Fenced(_)) => return Err(error),
         Err(error) => error.failure(),
@@ -112,7 +114,12 @@ async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
 
 /// Everything between the claim and the last report; returns why the attempt failed, unless the
 /// program's own exit says it.
-async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Result<Option<Failure>, Error> {
+async fn work(
+    context: &Context,
+    reporter: &Reporter,
+    points: Points,
+    terminate: Signal,
+) -> Result<Option<Failure>, Error> {
     let Context { order, layout, http, link, node, .. } = context;
     let mut stop = Stop::new(reporter, terminate);
     if order.canceled {
@@ -129,7 +136,8 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     };
     let kept = staged.notes.iter().try_for_each(|(name, text)| reporter.note(name, text));
     kept.and_then(|()| reporter.starting(&layout.spool)).map_err(|e| Error::file(&layout.spool, e))?;
-    let output = Output::new(order, layout, http, staged.checkpoints, staged.notes)?;
+    let collector = Collector::new(layout, points.clone())?;
+    let output = Output::new(order, layout, http, staged.checkpoints, staged.notes, points)?;
     let setting = Setting { order, layout, environment: &staged.environment, isolation: &context.isolation };
     let mut program = match program::start(&setting) {
         Ok(program) => program,
@@ -137,6 +145,7 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     };
     reporter.event(RunnerEvent::Started);
     let keep_up = output.keep_up();
+    let collecting = collector.keep_up(reporter.asker());
     let (exit, mut why) = supervise(order, &mut program, &mut stop, reporter).await?;
     // Background processes of the program end with it, as they did with the original's container.
     if !program.tree.end(Duration::from_secs(order.grace)).await {
@@ -144,6 +153,8 @@ async fn work(context: &Context, reporter: &Reporter, terminate: Signal) -> Resu
     }
     drop(program);
     append(layout, exit);
+    // Before the event: whoever sees the end has all metrics.
+    collecting.stop().await;
     reporter.event(RunnerEvent::Exited { exit });
     let mut output = keep_up.stop().await?;
     if let Err(error) = output.complete(order, Some(exit), why.as_ref(), reporter, RESULTS_PATIENCE).await {

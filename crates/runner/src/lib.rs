@@ -6,6 +6,7 @@
 
 mod attempt;
 mod cgroup;
+mod collect;
 mod environ;
 mod error;
 mod layout;

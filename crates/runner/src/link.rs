@@ -108,9 +108,9 @@ impl Link {
         self.post("events", &events).await
     }
 
-    /// Sends log bytes that begin at `offset` of this attempt's log, once.
-    pub(crate) async fn log(&self, offset: u64, bytes: Vec<u8>) -> Result<Ack, LinkError> {
-        let url = self.url(&format!("log?offset={offset}"));
+    /// Sends bytes of the log, or of the metrics, that begin at `offset` of this attempt's, once.
+    pub(crate) async fn bytes(&self, what: &str, offset: u64, bytes: Vec<u8>) -> Result<Ack, LinkError> {
+        let url = self.url(&format!("{what}?offset={offset}"));
         json(self.send(self.client.post(url).timeout(ANSWER).body(bytes)).await?).await
     }
 

@@ -23,6 +23,7 @@ use trainyard_api::{
 
 use crate::{
     Error,
+    collect::Points,
     link::{Link, LinkError, Pauses},
     spool::Spool,
     tail::Tail,
@@ -61,6 +62,11 @@ struct Shared {
     skipped: u64,
     /// Delivered bytes that are no longer in the file, because the program cut it.
     cut: AtomicU64,
+    /// Collected metrics, how many bytes of the file belong to an earlier attempt, and how many of this
+    /// attempt's the server has.
+    points: Points,
+    points_skipped: u64,
+    points_delivered: AtomicU64,
     told: watch::Sender<Told>,
 }
 
@@ -73,14 +79,20 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Begins to deliver `log` behind its first `skipped` bytes, and the events that follow.
-    pub(crate) fn start(link: Link, log: PathBuf, spool: Spool, skipped: u64) -> Self {
+    /// Begins to deliver log and metrics, each behind the first bytes that are to be skipped, and the
+    /// events that follow.
+    pub(crate) fn start(link: Link, log: (PathBuf, u64), points: (Points, u64), spool: Spool) -> Self {
+        let (log, skipped) = log;
+        let (points, points_skipped) = points;
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             wake: Notify::new(),
             delivered: AtomicU64::new(0),
             skipped,
             cut: AtomicU64::new(0),
+            points,
+            points_skipped,
+            points_delivered: AtomicU64::new(0),
             told: watch::channel(Told::Work).0,
         });
         let (finishing, finish) = watch::channel(false);
@@ -113,9 +125,15 @@ impl Reporter {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner).0.note(name, text)
     }
 
-    /// Asks the server at once whether there is something to do.
+    /// Asks the server at once whether there is something to do, and delivers what there is.
     pub(crate) fn ask(&self) {
         self.shared.wake.notify_one();
+    }
+
+    /// The same, for somebody who outlives this reference.
+    pub(crate) fn asker(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.wake.notify_one()
     }
 
     /// What the server said last, and what it will say.
@@ -187,8 +205,8 @@ impl Worker {
         self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Delivers what there is: first the log up to now, then the events, so that nobody who sees
-    /// a run end misses its last words. Without events one batch is enough: the caller paces them.
+    /// Delivers what there is: first log and metrics up to now, then the events, so that nobody who
+    /// sees a run end misses its last words. Without events one batch is enough: the caller paces them.
     /// `force` asks even with nothing to say.
     async fn deliver(&self, force: bool) -> Result<(), LinkError> {
         let events = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -196,7 +214,11 @@ impl Worker {
         // Up to here and no further: a program that prints without end keeps no event back.
         let end = self.log_size().min(most);
         while let Some((offset, bytes)) = self.next_bytes(end) {
-            let ack = self.link.log(offset, bytes).await?;
+            let ack = self.link.bytes("log", offset, bytes).await?;
+            self.heed(ack);
+        }
+        while let Some((offset, bytes)) = self.next_points() {
+            let ack = self.link.bytes("metrics", offset, bytes).await?;
             self.heed(ack);
         }
         if events.is_empty() && !force {
@@ -212,6 +234,7 @@ impl Worker {
 
     fn heed(&self, ack: Ack) {
         self.shared.delivered.store(ack.log, Relaxed);
+        self.shared.points_delivered.store(ack.metrics, Relaxed);
         if ack.cancel {
             self.shared.told.send_if_modified(|told| {
                 let news = *told == Told::Work;
@@ -237,6 +260,20 @@ impl Worker {
             self.shared.cut.store(delivered, Relaxed);
         }
         (self.shared.cut.load(Relaxed) + here).min(MOST_LOG)
+    }
+
+    /// The next batch of metrics that is not delivered yet.
+    fn next_points(&self) -> Option<(u64, Vec<u8>)> {
+        let Shared { points, points_skipped, points_delivered, .. } = &*self.shared;
+        let offset = points_delivered.load(Relaxed);
+        let size = points.size().saturating_sub(points_skipped + offset).min(BATCH);
+        if size == 0 {
+            return None;
+        }
+        let mut bytes = vec![0; size as usize];
+        let n = File::open(&points.path).ok()?.read_at(&mut bytes, points_skipped + offset).ok()?;
+        bytes.truncate(n);
+        (n > 0).then_some((offset, bytes))
     }
 
     /// The next batch that is not delivered yet, up to `end`.

@@ -12,6 +12,7 @@ use crate::{
     Error,
     attempt::Context,
     cgroup::Cgroup,
+    collect::{Collector, Points},
     error::failure,
     layout::Layout,
     reporter::Reporter,
@@ -37,17 +38,24 @@ pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     end_what_is_left(order.run.as_str(), layout).await;
     // A salvage that the server asked for goes on with the log of the attempt before it; one
     // that took a new attempt's place begins where that one's deliveries ended.
-    let base = match order.purpose {
-        Purpose::Salvage => past.log_base,
-        Purpose::Train => past.log_base + order.earlier_log,
+    let (base, metrics_base) = match order.purpose {
+        Purpose::Salvage => (past.log_base, past.metrics_base),
+        Purpose::Train => (past.log_base + order.earlier_log, past.metrics_base + order.earlier_metrics),
     };
-    let noted = Spool::open(&layout.spool)?.note_log_base(base);
+    let mut old = Spool::open(&layout.spool)?;
+    let noted = old.note_log_base(base).and_then(|()| old.note_metrics_base(metrics_base));
     noted.map_err(|e| Error::file(&layout.spool, e))?;
+    let points = Points::of(layout);
+    let mut collector = Collector::resume(layout, points.clone())?;
+    if let Err(error) = collector.pass() {
+        tracing::warn!(%error, "the last metrics are not collected");
+    }
     // The log goes on where the lost runner's deliveries ended: the server knows how far that is.
     // The spool is left as it is until this is done: a runner after this one needs it.
     let spool = Spool::create(&layout.root.join(format!("spool-{}.jsonl", order.attempt)))?;
-    let reporter = Reporter::start(link.clone(), layout.output.clone(), spool, base);
-    let stored = store(context, &reporter).await.err();
+    let (log, metrics) = ((layout.output.clone(), base), (points.clone(), metrics_base));
+    let reporter = Reporter::start(link.clone(), log, metrics, spool);
+    let stored = store(context, points, &reporter).await.err();
     let failure: Option<Failure> = stored
         .map(|e| failure(Code::StageOut, format!("what it left could not be stored: {e}{}", layout.keep())));
     // A salvage that the server asked for has its reason already; otherwise this is the reason.
@@ -62,8 +70,8 @@ fn lost() -> Failure {
     failure(Code::RunnerLost, "the runner was lost after it had started the program".to_owned())
 }
 
-async fn store(context: &Context, reporter: &Reporter) -> Result<(), Error> {
+async fn store(context: &Context, points: Points, reporter: &Reporter) -> Result<(), Error> {
     let Context { order, layout, http, past, .. } = context;
-    let mut output = Output::salvaged(order, layout, http, past)?;
+    let mut output = Output::salvaged(order, layout, http, past, points)?;
     output.complete(order, past.exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
 }

@@ -29,6 +29,8 @@ enum Line {
     Starting(Time),
     /// The byte of the log file at which the newest attempt's log begins.
     LogBase(u64),
+    /// The byte of the file of metrics at which those of the newest attempt begin.
+    MetricsBase(u64),
     /// A small log that was never a file, for the results: its name and its text.
     Note(String, String),
 }
@@ -40,6 +42,8 @@ pub(crate) struct Past {
     pub(crate) started: Option<Time>,
     /// Where the newest attempt's log begins.
     pub(crate) log_base: u64,
+    /// Where the newest attempt's metrics begin.
+    pub(crate) metrics_base: u64,
     /// How the program ended, if its runner saw it.
     pub(crate) exit: Option<Exit>,
     /// Small logs that were never files.
@@ -106,6 +110,11 @@ impl Spool {
         self.write(&Line::LogBase(base))
     }
 
+    /// Notes where the newest attempt's metrics begin.
+    pub(crate) fn note_metrics_base(&mut self, base: u64) -> std::io::Result<()> {
+        self.write(&Line::MetricsBase(base))
+    }
+
     fn write(&mut self, line: &Line) -> std::io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
@@ -128,6 +137,7 @@ impl Past {
                 Ok(Line::Report(reported)) => past.see(&reported),
                 Ok(Line::Starting(at)) => past.started = Some(at),
                 Ok(Line::LogBase(base)) => past.log_base = base,
+                Ok(Line::MetricsBase(base)) => past.metrics_base = base,
                 Ok(Line::Note(name, text)) => past.notes.push((name, text)),
                 // The release before this one wrote reports alone.
                 Err(_) => {
@@ -176,7 +186,7 @@ mod tests {
         spool.keep(&event, true).unwrap();
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"log_base\":9").unwrap();
         let notes = vec![("load-data.log".to_owned(), "x".to_owned())];
-        let mut past = Past { started: Some(Time(5)), log_base: 7, exit: Some(exit), notes };
+        let mut past = Past { started: Some(Time(5)), log_base: 7, metrics_base: 0, exit: Some(exit), notes };
         assert_eq!(Past::read(&path).unwrap(), past);
         Spool::open(&path).unwrap().note_log_base(11).unwrap();
         past.log_base = 11;

@@ -16,6 +16,7 @@ use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload
 
 use crate::{
     Error,
+    collect::{EMETRICS, Points},
     layout::Layout,
     reporter::{MOST_LOG, Reporter, Told},
     spool::Past,
@@ -68,6 +69,11 @@ pub(crate) struct Output {
     /// not its own.
     began: bool,
     layout: Layout,
+    run: String,
+    /// Collected metrics; absent where no program was started.
+    points: Option<Points>,
+    /// How many bytes of them the stored file was made of.
+    points_stored: u64,
 }
 
 impl Output {
@@ -76,7 +82,16 @@ impl Output {
         let bucket =
             Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
         let results = Upload::new(bucket, format!("{}/", order.run));
-        Ok(Self { results, checkpoints: None, notes: Vec::new(), began: false, layout: layout.clone() })
+        Ok(Self {
+            results,
+            checkpoints: None,
+            notes: Vec::new(),
+            began: false,
+            layout: layout.clone(),
+            run: order.run.to_string(),
+            points: None,
+            points_stored: 0,
+        })
     }
 
     /// For a run whose program is about to be started.
@@ -86,9 +101,10 @@ impl Output {
         http: &Http,
         checkpoints: Upload,
         notes: Vec<(String, String)>,
+        points: Points,
     ) -> Result<Self, Error> {
-        let checkpoints = Some(checkpoints);
-        Ok(Self { checkpoints, notes, began: true, ..Self::of_log(order, layout, http)? })
+        let (checkpoints, points) = (Some(checkpoints), Some(points));
+        Ok(Self { checkpoints, notes, points, began: true, ..Self::of_log(order, layout, http)? })
     }
 
     /// For what a lost runner left: of the checkpoints, those that its program wrote.
@@ -97,6 +113,7 @@ impl Output {
         layout: &Layout,
         http: &Http,
         past: &Past,
+        points: Points,
     ) -> Result<Self, Error> {
         let bucket =
             Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
@@ -110,8 +127,8 @@ impl Output {
                 Some(upload)
             }
         };
-        let (began, notes) = (past.started.is_some(), past.notes.clone());
-        Ok(Self { checkpoints, notes, began, ..Self::of_log(order, layout, http)? })
+        let (began, notes, points) = (past.started.is_some(), past.notes.clone(), Some(points));
+        Ok(Self { checkpoints, notes, began, points, ..Self::of_log(order, layout, http)? })
     }
 
     /// Stores what is new.
@@ -123,7 +140,7 @@ impl Output {
         let (mut results, mut logs) = (Ok(()), Ok(()));
         if self.began {
             results = self.results.sync(&self.layout.results, "").await;
-            logs = self.results.sync(&self.layout.logs, LEARNER).await;
+            logs = self.results.sync(&self.layout.logs, LEARNER).await.and(self.store_points().await);
         }
         let key = format!("{LEARNER}{OUTPUT}");
         let output = self.results.sync_file(&self.layout.root, OUTPUT, &key, MOST_LOG).await;
@@ -132,6 +149,26 @@ impl Output {
             None => Ok(()),
         };
         results.and(logs).and(output).and(checkpoints)
+    }
+
+    /// Stores the metrics as one file of the original's form, where the program has not written all of
+    /// them there itself.
+    async fn store_points(&mut self) -> Result<(), TransferError> {
+        let Some(points) = self.points.clone() else { return Ok(()) };
+        let size = points.size();
+        if size == self.points_stored {
+            return Ok(());
+        }
+        let file = self.layout.root.join(EMETRICS);
+        let written = points.write_emetrics(&self.run, &file);
+        let failed = |source| TransferError::File { path: file.display().to_string(), source };
+        if written.map_err(failed)? {
+            let key = format!("{LEARNER}{EMETRICS}");
+            self.results.leave_out(&key);
+            self.results.sync_file(&self.layout.root, EMETRICS, &key, u64::MAX).await?;
+        }
+        self.points_stored = size;
+        Ok(())
     }
 
     /// Stores what is new again and again, until told to stop; gives itself back then.

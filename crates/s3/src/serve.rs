@@ -4,11 +4,12 @@ use hyper::{
     Request, Response,
     body::Incoming,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue},
+    server::conn::http1::Builder,
     service::service_fn,
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
 };
 use s3s::service::S3Service;
 use std::{future::Future, time::Duration};
@@ -21,8 +22,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts connections until `stop` resolves, then lets requests under way end.
 pub async fn serve(listener: TcpListener, service: S3Service, stop: impl Future<Output = ()>) {
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let mut http = Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
@@ -43,7 +44,7 @@ pub async fn serve(listener: TcpListener, service: S3Service, stop: impl Future<
         let service = service.clone();
         let polite = service_fn(move |request| close_after_expect(service.clone(), request));
         let connection = http.serve_connection(TokioIo::new(stream), polite);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the object store broke");

@@ -3,12 +3,14 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use hyper::Method;
 use s3s::{
     S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result,
+    access::{S3Access, S3AccessContext},
     auth::{S3Auth, SecretKey},
     dto::*,
     service::{S3Service, S3ServiceBuilder},
@@ -20,23 +22,57 @@ use crate::{OpenError, blob::Folder, error::Failure, index, sweep};
 
 /// Access keys and their secrets. Clones share them.
 #[derive(Clone, Default)]
-pub struct Keys(Arc<RwLock<HashMap<String, String>>>);
+pub struct Keys(Arc<RwLock<HashMap<String, Pair>>>);
+
+/// What belongs to an access key.
+struct Pair {
+    secret: String,
+    /// May read, and change nothing.
+    reads_only: bool,
+}
 
 impl Keys {
     /// Accepts this pair from now on.
     pub fn allow(&self, access_key: &str, secret_key: &str) {
-        let mut keys = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        keys.insert(access_key.to_owned(), secret_key.to_owned());
+        self.insert(access_key, Pair { secret: secret_key.to_owned(), reads_only: false });
+    }
+
+    /// Accepts this pair from now on, for reading.
+    pub fn allow_reading(&self, access_key: &str, secret_key: &str) {
+        if self.reads_only(access_key) != Some(true) {
+            self.insert(access_key, Pair { secret: secret_key.to_owned(), reads_only: true });
+        }
+    }
+
+    fn insert(&self, access_key: &str, pair: Pair) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(access_key.to_owned(), pair);
+    }
+
+    /// Whether the pair of this access key may only read; `None`: there is none.
+    fn reads_only(&self, access_key: &str) -> Option<bool> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(access_key).map(|pair| pair.reads_only)
     }
 }
 
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let keys = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let unknown =
             || S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, "the access key id does not exist");
-        keys.get(access_key).map(|s| SecretKey::from(s.as_str())).ok_or_else(unknown)
+        keys.get(access_key).map(|pair| SecretKey::from(pair.secret.as_str())).ok_or_else(unknown)
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Access for Keys {
+    async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.credentials().and_then(|c| self.reads_only(&c.access_key)) {
+            Some(reads_only) if reads || !reads_only => Ok(()),
+            _ => Err(S3Error::with_message(S3ErrorCode::AccessDenied, "these keys may not do this")),
+        }
     }
 }
 
@@ -72,7 +108,8 @@ impl EmbeddedStore {
     /// The protocol around the store, for callers that hold one of `keys`.
     pub fn service(&self, keys: Keys) -> S3Service {
         let mut builder = S3ServiceBuilder::new(self.clone());
-        builder.set_auth(keys);
+        builder.set_auth(keys.clone());
+        builder.set_access(keys);
         builder.set_validation(BucketNames);
         builder.build()
     }

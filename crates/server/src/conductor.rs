@@ -34,6 +34,7 @@ pub(crate) struct Conductor(Arc<Parts>);
 pub(crate) struct Parts {
     store: Store,
     logs: Logs,
+    metrics: Logs,
     engine: Arc<dyn Engine>,
     queue: Mutex<Queue>,
     /// Attempts that somebody should be working on.
@@ -66,7 +67,7 @@ pub(crate) struct Private {
 impl Conductor {
     pub(crate) fn new(
         store: Store,
-        logs: Logs,
+        (logs, metrics): (Logs, Logs),
         engine: Arc<dyn Engine>,
         queue: Queue,
         node: PathBuf,
@@ -77,7 +78,7 @@ impl Conductor {
         private.hide.extend(["runs", "spare", KEPT_FOLDER, "definitions", "cache"].map(|f| node.join(f)));
         let queue = Mutex::new(queue);
         let active = Mutex::default();
-        Self(Arc::new(Parts { store, logs, engine, queue, active, node, site, private }))
+        Self(Arc::new(Parts { store, logs, metrics, engine, queue, active, node, site, private }))
     }
 
     /// Access to the queue, for what is asked and never waited for.
@@ -278,6 +279,7 @@ impl Conductor {
     /// The run has ended: followers see it, its files on the node go once its runner has left.
     fn announce(&self, run: &RunId) {
         self.0.logs.close(run);
+        self.0.metrics.close(run);
         let (conductor, run) = (self.clone(), run.clone());
         tokio::spawn(async move {
             let folder = run_folder(&conductor.0.node, &run);
@@ -294,6 +296,7 @@ impl Conductor {
             return;
         }
         self.0.logs.remove(run);
+        self.0.metrics.remove(run);
     }
 }
 

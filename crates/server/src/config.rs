@@ -1,11 +1,19 @@
 //! The server's configuration: a TOML file, every key with its default.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use trainyard_definition::Limits;
 use trainyard_engine::Computes;
 use trainyard_environment::Catalogue;
+
+/// Largest number that one of the limits can be.
+const MOST_OF_A_LIMIT: u64 = 1_000_000;
 
 /// All settings. See `docs/operations.md` for a page about each.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,6 +31,12 @@ pub struct Config {
     pub max_run_time: u64,
     /// Seconds between TERM and KILL when a program is stopped.
     pub grace: u64,
+    /// Hours that a token of a signed-in user is good; the original's clients renew it half an hour before.
+    pub token_hours: u32,
+    /// Requests come through a reverse proxy, whose last entry of `X-Forwarded-For` is the client.
+    pub behind_proxy: bool,
+    /// How much the API takes at once.
+    pub limits: LimitsConfig,
     /// Limits on definition zips.
     pub definition: Limits,
     /// The embedded object store.
@@ -33,6 +47,28 @@ pub struct Config {
     pub compute: BTreeMap<String, ComputeConfig>,
     /// Framework environments.
     pub environments: EnvironmentsConfig,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Connections to the API. More wait to be accepted.
+    pub connections: usize,
+    /// Open monitors.
+    pub monitors: usize,
+    /// Files on their way to the server.
+    pub uploads: usize,
+    /// Bytes of an uploaded model.
+    pub model_bytes: u64,
+    /// Seconds that a client may take to send the head of a request.
+    pub header_seconds: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { connections: 8192, monitors: 4096, uploads: 64, model_bytes: 64 << 30, header_seconds: 30 }
+    }
 }
 
 /// `[s3]`.
@@ -109,6 +145,9 @@ impl Default for Config {
             keep_days: 7,
             max_run_time: 0,
             grace: 30,
+            token_hours: 8,
+            behind_proxy: false,
+            limits: LimitsConfig::default(),
             definition: Limits::default(),
             s3: S3Config::default(),
             local: LocalConfig::default(),
@@ -146,6 +185,19 @@ impl Config {
         if let Some(memory) = &config.local.memory {
             parse_bytes(memory)?;
         }
+        let limits = &config.limits;
+        for (key, value) in [
+            ("token_hours", u64::from(config.token_hours)),
+            ("[limits] connections", limits.connections as u64),
+            ("[limits] monitors", limits.monitors as u64),
+            ("[limits] uploads", limits.uploads as u64),
+            ("[limits] header_seconds", limits.header_seconds),
+        ] {
+            if !(1..=MOST_OF_A_LIMIT).contains(&value) {
+                let message = format!("{name}: {key} is {value}: write a number from 1 to {MOST_OF_A_LIMIT}");
+                return Err(ConfigError(message));
+            }
+        }
         for folder in &config.local.writable {
             if !folder.is_absolute() || !folder.is_dir() {
                 let folder = folder.display();
@@ -155,6 +207,16 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// The address of whoever sent a request that came from `peer`.
+    pub(crate) fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        if !self.behind_proxy {
+            return peer;
+        }
+        // The last entry is the proxy's own; those before it are whatever the client says.
+        let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|v| v.to_str().ok());
+        last.and_then(|l| l.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
     }
 
     /// The compute catalogue that results.
@@ -210,6 +272,24 @@ mod tests {
         assert_eq!(parse_bytes("1 GB").unwrap(), 1_000_000_000);
         for bad in ["8G", "1.5GB", "", "GiB"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_names_the_client_and_a_client_does_not() {
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "6.6.6.6, 192.0.2.7".parse().unwrap());
+        let config = |behind_proxy| Config { behind_proxy, ..Config::default() };
+        assert_eq!(config(false).client_address(&headers, peer), peer);
+        assert_eq!(config(true).client_address(&headers, peer).to_string(), "192.0.2.7");
+        assert_eq!(config(true).client_address(&HeaderMap::new(), peer), peer);
+    }
+
+    #[test]
+    fn a_limit_that_lets_nobody_in_is_refused() {
+        for bad in ["token_hours = 0", "[limits]\nmonitors = 0", "[limits]\nconnections = 0"] {
+            assert!(Config::parse("t.toml", bad).is_err(), "{bad}");
         }
     }
 

@@ -135,20 +135,22 @@ impl DataFolder {
         self.root.join("s3")
     }
 
-    /// The key that secrets are sealed with; made at the first start.
-    pub fn sealer(&self) -> std::io::Result<Sealer> {
-        let path = self.root.join("secret.key");
-        let key: Vec<u8> = match fs::read(&path) {
-            Ok(key) => key,
+    /// The key that secrets are sealed and tokens signed with; made at the first start.
+    pub fn key(&self) -> std::io::Result<[u8; Sealer::KEY_SIZE]> {
+        match Self::read_key(&self.root) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let key = Sealer::random_key().to_vec();
-                write_private(&path, &key)?;
-                key
+                let key = Sealer::random_key();
+                write_private(&self.root.join("secret.key"), &key)?;
+                Ok(key)
             }
-            Err(e) => return Err(e),
-        };
-        let key = key.try_into().map_err(|_| std::io::Error::other("secret.key does not have 32 bytes"))?;
-        Ok(Sealer::new(&key))
+            other => other,
+        }
+    }
+
+    /// The key of the data folder at `root`.
+    pub fn read_key(root: &Path) -> std::io::Result<[u8; Sealer::KEY_SIZE]> {
+        let key = fs::read(root.join("secret.key"))?;
+        key.try_into().map_err(|_| std::io::Error::other("secret.key does not have 32 bytes"))
     }
 
     /// Which server this is, for its runners: as long as its key, and no secret.

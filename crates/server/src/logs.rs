@@ -1,7 +1,7 @@
 //! Logs of runs: one file each, appended to at offsets that the runner names, so that what is
 //! sent twice is kept once. Followers are woken by every append and every change of state.
 //!
-//! `RUN.log` is the log. A run of more than a moment has `RUN.index` beside it, which says when
+//! `RUN.log` is the log, and `RUN.metrics` the metrics are kept in the same way. A run of more than a moment has `RUN.index` beside it, which says when
 //! which byte arrived, and one of more than an attempt `RUN.bases`, which says where each begins.
 
 use std::{
@@ -29,10 +29,18 @@ const MOMENT: i64 = 1000;
 #[derive(Clone)]
 pub(crate) struct Logs {
     root: PathBuf,
+    kind: Kind,
     open: Arc<Mutex<HashMap<RunId, Arc<RunLog>>>>,
 }
 
-/// The log of one run.
+/// What is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Log,
+    Metrics,
+}
+
+/// The log of one run, or its metrics.
 pub(crate) struct RunLog {
     files: Files,
     writer: Mutex<Writer>,
@@ -42,7 +50,8 @@ pub(crate) struct RunLog {
 
 struct Files {
     log: PathBuf,
-    index: PathBuf,
+    /// Absent: nobody asks when what arrived.
+    index: Option<PathBuf>,
     bases: PathBuf,
 }
 
@@ -65,14 +74,20 @@ struct Writer {
 
 impl Logs {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, open: Arc::default() }
+        Self { root, kind: Kind::Log, open: Arc::default() }
+    }
+
+    /// The metrics of runs, beside their logs: a point of JSON a line.
+    pub(crate) fn of_metrics(root: PathBuf) -> Self {
+        Self { root, kind: Kind::Metrics, open: Arc::default() }
     }
 
     /// The log of a run.
     pub(crate) fn of(&self, run: &RunId) -> Arc<RunLog> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let log =
-            open.entry(run.clone()).or_insert_with(|| Arc::new(RunLog::new(Files::of(&self.root, run))));
+        let log = open
+            .entry(run.clone())
+            .or_insert_with(|| Arc::new(RunLog::new(Files::of(&self.root, self.kind, run))));
         Arc::clone(log)
     }
 
@@ -87,8 +102,8 @@ impl Logs {
     /// Removes the log of a run.
     pub(crate) fn remove(&self, run: &RunId) {
         self.close(run);
-        let Files { log, index, bases } = Files::of(&self.root, run);
-        for path in [&log, &index, &bases] {
+        let Files { log, index, bases } = Files::of(&self.root, self.kind, run);
+        for path in [Some(log), index, Some(bases)].into_iter().flatten() {
             if let Err(error) = fs::remove_file(path)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
@@ -102,14 +117,17 @@ impl Logs {
 
 impl Files {
     /// Side by side in one folder; releases before this one had a folder for each run.
-    fn of(root: &Path, run: &RunId) -> Self {
+    fn of(root: &Path, kind: Kind, run: &RunId) -> Self {
         let folder = root.join(run.as_str());
-        let file = |name: &str| folder.join(name);
-        if folder.is_dir() {
-            return Self { log: file("log"), index: file("index"), bases: file("bases") };
-        }
         let beside = |name: &str| folder.with_extension(name);
-        Self { log: beside("log"), index: beside("index"), bases: beside("bases") }
+        if kind == Kind::Metrics {
+            return Self { log: beside("metrics"), index: None, bases: beside("metrics-bases") };
+        }
+        if folder.is_dir() {
+            let file = |name: &str| folder.join(name);
+            return Self { log: file("log"), index: Some(file("index")), bases: file("bases") };
+        }
+        Self { log: beside("log"), index: Some(beside("index")), bases: beside("bases") }
     }
 }
 
@@ -121,7 +139,7 @@ impl RunLog {
         let base =
             |line: &str| line.split_once(' ').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         let bases = bases.lines().filter_map(base).collect();
-        let mark = match marks(&files.index).pop() {
+        let mark = match marks(files.index.as_deref()).pop() {
             Some(last) => Some((last, true)),
             None if size > 0 => Some((Mark { offset: 0, at: metadata.map_or(0, modified) }, false)),
             None => None,
@@ -170,7 +188,9 @@ impl RunLog {
         if writer.file.is_none() {
             writer.file = Some(appending(&self.files.log)?);
         }
-        self.mark(&mut writer, Time::now().0)?;
+        if let Some(index) = &self.files.index {
+            mark(index, &mut writer, Time::now().0)?;
+        }
         if let Some(file) = &mut writer.file
             && let Err(error) = file.write_all(fresh)
         {
@@ -183,22 +203,6 @@ impl RunLog {
         drop(writer);
         self.wake();
         Ok(size - base)
-    }
-
-    /// Notes that what is appended next arrives at `now`.
-    fn mark(&self, writer: &mut Writer, now: i64) -> std::io::Result<()> {
-        let mark = Mark { offset: writer.size, at: now };
-        match writer.mark {
-            None => writer.mark = Some((mark, false)),
-            Some((last, _)) if now < last.at + MOMENT => {}
-            Some((last, on_disk)) => {
-                let due = if on_disk { vec![mark] } else { vec![last, mark] };
-                let bytes: Vec<u8> = due.into_iter().flat_map(Mark::to_bytes).collect();
-                appending(&self.files.index)?.write_all(&bytes)?;
-                writer.mark = Some((mark, true));
-            }
-        }
-        Ok(())
     }
 
     /// Wakes followers.
@@ -248,7 +252,7 @@ impl RunLog {
     /// Where the log stood at `time`: before the first byte that arrived at it or later, and
     /// before few that came earlier.
     pub(crate) fn since(&self, time: Time) -> u64 {
-        let mut marks = marks(&self.files.index);
+        let mut marks = marks(self.files.index.as_deref());
         let Ok(metadata) = fs::metadata(&self.files.log) else { return 0 };
         let size = metadata.len();
         if marks.is_empty() {
@@ -268,9 +272,25 @@ impl Mark {
     }
 }
 
+/// Notes in the time index that what is appended next arrives at `now`.
+fn mark(index: &Path, writer: &mut Writer, now: i64) -> std::io::Result<()> {
+    let mark = Mark { offset: writer.size, at: now };
+    match writer.mark {
+        None => writer.mark = Some((mark, false)),
+        Some((last, _)) if now < last.at + MOMENT => {}
+        Some((last, on_disk)) => {
+            let due = if on_disk { vec![mark] } else { vec![last, mark] };
+            let bytes: Vec<u8> = due.into_iter().flat_map(Mark::to_bytes).collect();
+            appending(index)?.write_all(&bytes)?;
+            writer.mark = Some((mark, true));
+        }
+    }
+    Ok(())
+}
+
 /// The entries of a time index, oldest first.
-fn marks(index: &Path) -> Vec<Mark> {
-    let bytes = fs::read(index).unwrap_or_default();
+fn marks(index: Option<&Path>) -> Vec<Mark> {
+    let bytes = index.and_then(|i| fs::read(i).ok()).unwrap_or_default();
     let number = |e: &[u8]| u64::from_le_bytes(e.try_into().unwrap_or_default());
     let entries = bytes.chunks_exact(ENTRY);
     entries.map(|e| Mark { offset: number(&e[..8]), at: number(&e[8..]) as i64 }).collect()
@@ -355,7 +375,7 @@ mod tests {
         let log = logs.of(&run);
         let append = |text: &str, at: i64| {
             let mut writer = log.writer.lock().unwrap();
-            log.mark(&mut writer, at).unwrap();
+            mark(log.files.index.as_deref().unwrap(), &mut writer, at).unwrap();
             appending(&log.files.log).unwrap().write_all(text.as_bytes()).unwrap();
             writer.size += text.len() as u64;
         };

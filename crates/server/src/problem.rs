@@ -2,33 +2,60 @@
 
 use axum::{
     Json,
-    extract::{FromRequest, Request},
+    extract::rejection::{PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
 use trainyard_api::{Code, ErrorBody, Problem, Uuid};
 use trainyard_store as store;
 
-/// Where the pages of error codes are.
-const DOCS: &str = "https://trainyard.dev/docs/errors";
+/// Where the server has the pages of error codes, below its own URL.
+pub(crate) const PAGES: &str = "/docs/errors";
 
 /// One or more problems with a request.
-#[derive(Debug)]
-pub(crate) struct Refusal(pub(crate) Vec<Problem>);
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) problems: Vec<Problem>,
+    /// Seconds after which another try may go better.
+    retry_after: Option<u64>,
+}
 
 /// What handlers return.
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self(vec![problem])
+        vec![problem].into()
+    }
+}
+
+impl From<Vec<Problem>> for Refusal {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self { problems, retry_after: None }
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(Code::Request, format!("the query is not what is expected: {}", rejection.body_text()))
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(Code::Request, format!("the path is not what is expected: {}", rejection.body_text()))
     }
 }
 
 impl Refusal {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Problem::new(code, message).into()
+    }
+
+    /// The same, and when to try again.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     /// Nothing of that id belongs to the caller. The same words whether it exists or not.
@@ -41,6 +68,11 @@ impl Refusal {
         let trace = Uuid::new_v4();
         tracing::error!(%cause, %trace, "internal error");
         Self::new(Code::Internal, format!("an internal error, in the server's log under {trace}"))
+    }
+
+    fn status(&self) -> StatusCode {
+        let status = self.problems.first().map_or(500, |p| p.code.http_status());
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -61,33 +93,26 @@ impl From<store::Error> for Refusal {
 }
 
 impl IntoResponse for Refusal {
+    /// Without a body: [`write`] has it from the extensions, and knows where the pages are.
     fn into_response(self) -> Response {
-        let status = self.0.first().map_or(500, |p| p.code.http_status());
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = ErrorBody::new(Uuid::new_v4().simple().to_string(), &self.0, DOCS);
-        let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"trainyard\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
         response
     }
 }
 
-/// A JSON body whose faults are answered in our shape, whatever content type it claims.
-pub(crate) struct Body<T>(pub(crate) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|e| match e.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(Code::TooLarge, "the body is larger than 2 MiB"),
-            _ => Refusal::new(Code::Request, format!("the body cannot be read: {e}")),
-        })?;
-        let value = serde_json::from_slice(&bytes);
-        value
-            .map(Self)
-            .map_err(|e| Refusal::new(Code::Request, format!("the body is not what is expected: {e}")))
+/// Writes the body of an answer that is a refusal; `url` is the server's.
+pub(crate) fn write(mut response: Response, url: &str) -> Response {
+    let Some(refusal) = response.extensions_mut().remove::<Refusal>() else { return response };
+    let trace = Uuid::new_v4().simple().to_string();
+    let body = ErrorBody::new(trace, &refusal.problems, &format!("{url}{PAGES}"));
+    let mut response = (refusal.status(), Json(body)).into_response();
+    let headers = response.headers_mut();
+    if refusal.status() == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"trainyard\""));
     }
+    if let Some(seconds) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }

@@ -2,7 +2,7 @@
 
 use trainyard_api::{RunId, Time};
 use trainyard_engine::{AttemptRef, local::lock_is_held};
-use trainyard_store::{Error, Record};
+use trainyard_store::{Archive, Error, Record};
 
 use crate::state::App;
 
@@ -19,8 +19,8 @@ pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
         app.conductor.engine().nudge(&attempt).await;
     }
     for model in app.store.unfinished_models()? {
-        let why = "the server was stopped while it copied the model; store it again".to_owned();
-        app.store.finish_model(model.id, Err(why), Time::now()).await?;
+        let message = "the server was stopped while it copied the model; store it again".to_owned();
+        app.store.set_archive(model.version, Archive::Failed { message }, Time::now()).await?;
     }
     sweep(app, &live).await;
     if count > 0 {

@@ -2,11 +2,11 @@
 
 use trainyard_api::{
     ContentStatus, DataReference, Definition, DefinitionEntity, DefinitionVersion, Location, Metadata,
-    ModelEntity, ModelVersion, Run, RunEntity, Secret, Status, StatusError, StoredModel, Time,
+    ModelEntity, ModelVersion, Run, RunEntity, RunId, Secret, Status, StatusError, StoredModel, Time,
 };
-use trainyard_store::{DefinitionRecord, ModelRecord, Record};
+use trainyard_store::{Archive, DefinitionRecord, ModelRecord, Record};
 
-use crate::state::App;
+use crate::{points, state::App};
 
 /// Log lines of a failed run that its details quote.
 const QUOTED_LINES: usize = 10;
@@ -16,7 +16,7 @@ const QUOTED_BYTES: usize = 8 * 1024;
 /// How much of a run is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// For its owner, keys included: clients hand them back when they store a model.
+    /// For its owner, with stand-ins for the keys: clients hand them back when they store a model.
     Full,
     /// An entry of a list: no keys, nothing that has to be looked up.
     Brief,
@@ -35,20 +35,23 @@ pub(crate) fn run(app: &App, record: &Record, detail: Detail) -> Run {
         ),
         status: status(app, record, detail, now),
     };
-    if detail == Detail::Brief {
-        for reference in [&mut entity.training_data_reference, &mut entity.training_results_reference] {
-            reference.connection.secret_access_key = Secret::new("***");
+    for reference in [&mut entity.training_data_reference, &mut entity.training_results_reference] {
+        match detail {
+            Detail::Full => reference.connection = app.stand_ins.give(&record.owner, &reference.connection),
+            Detail::Brief => reference.connection.secret_access_key = Secret::new("***"),
         }
     }
-    let last = record.run.transitions.last().map_or(record.run.submitted_at, |t| t.at);
-    Run {
-        metadata: Metadata {
-            guid: id.clone(),
-            url: format!("/v3/models/{id}"),
-            created_at: record.run.submitted_at,
-            modified_at: last,
-        },
-        entity,
+    Run { metadata: metadata(record), entity }
+}
+
+/// Identity of a run.
+pub(crate) fn metadata(record: &Record) -> Metadata<RunId> {
+    let run = &record.run;
+    Metadata {
+        guid: record.id.clone(),
+        url: format!("/v3/models/{}", record.id),
+        created_at: run.submitted_at,
+        modified_at: run.transitions.last().map_or(run.submitted_at, |t| t.at),
     }
 }
 
@@ -66,7 +69,7 @@ fn status(app: &App, record: &Record, detail: Detail, now: Time) -> Status {
     Status {
         state: run.api_state(),
         message: format!("{}: {said}", record.id),
-        metrics: Vec::new(),
+        metrics: if full { points::newest(app, record) } else { Vec::new() },
         submitted_at: run.submitted_at,
         running_at: run.running_at,
         finished_at: run.finished_at,
@@ -115,7 +118,7 @@ pub(crate) fn definition(app: &App, record: DefinitionRecord) -> Definition {
                 guid: record.version,
                 content_url: format!("{version}/content"),
                 url: version,
-                created_at: record.created_at,
+                created_at: record.version_created_at,
                 content_status: ContentStatus { state: state.to_owned(), message: None },
             },
         },
@@ -124,26 +127,35 @@ pub(crate) fn definition(app: &App, record: DefinitionRecord) -> Definition {
 
 pub(crate) fn model(app: &App, record: ModelRecord) -> StoredModel {
     let url = format!("{}/v3/ml_assets/models/{}", app.url, record.id);
+    let version = format!("{url}/versions/{}", record.version);
+    let state = record.archive.state().to_owned();
+    let (size, message) = match record.archive {
+        Archive::Kept { size } => (Some(size), None),
+        Archive::Failed { message } => (None, Some(message)),
+        Archive::Awaited | Archive::Copying => (None, None),
+    };
     StoredModel {
         metadata: Metadata {
             guid: record.id,
-            url: url.clone(),
+            url,
             created_at: record.created_at,
             modified_at: record.modified_at,
         },
         entity: ModelEntity {
-            name: record.name,
-            description: record.description,
-            framework: record.framework,
+            name: record.body.name,
+            description: record.body.description,
+            author: record.body.author,
+            framework: record.body.framework,
             training_run: record.run,
-            size: record.size,
+            size,
             model_version: ModelVersion {
                 guid: record.version,
-                url: format!("{url}/versions/{}", record.version),
-                content_url: format!("{url}/content"),
-                created_at: record.created_at,
-                content_status: ContentStatus { state: record.state, message: record.message },
+                content_url: format!("{version}/content"),
+                url: version,
+                created_at: record.version_created_at,
+                content_status: ContentStatus { state, message },
             },
+            other: record.body.other,
         },
     }
 }

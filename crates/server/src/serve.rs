@@ -3,25 +3,31 @@
 use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::watch};
-use trainyard_api::{Secret, Time, random_token};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+use trainyard_api::{Secret, Time};
 use trainyard_engine::local::{Capacity, LocalEngine, Queue, detect};
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
-use trainyard_store::{Caller, Store};
+use trainyard_store::{Caller, Sealer, Store};
 use trainyard_transfer::Http;
 
 use crate::{
     Address, Config, ConfigError, DataFolder,
     access::Access,
+    auth::Gate,
     conductor::{Conductor, Private, Site},
     config::parse_bytes,
+    listen,
     logs::Logs,
     recovery, retention, routes,
+    stand_ins::StandIns,
     state::{App, Parts},
     watch::watch as watch_attempts,
 };
@@ -31,7 +37,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Time between the start and the look for pythons; a submit that needs them earlier does not wait.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
 /// The first user.
-const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +85,7 @@ fn private(config: &Config) -> Private {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
@@ -104,19 +110,6 @@ async fn capacity(config: &Config) -> Result<Capacity, ConfigError> {
     Ok(capacity)
 }
 
-/// Makes a token for a user, in the data folder of a server that is not running or is: the
-/// database takes both.
-pub async fn add_user(data: &Path, owner: &str) -> Result<Secret, StartError> {
-    let failed = |source| StartError::Folder { path: data.display().to_string(), source };
-    let key = std::fs::read(data.join("secret.key")).map_err(failed)?;
-    let key =
-        key.try_into().map_err(|_| failed(std::io::Error::other("secret.key does not have 32 bytes")))?;
-    let store = Store::open(&data.join("trainyard.db"), trainyard_store::Sealer::new(&key))?;
-    let token = random_token("ty_");
-    store.add_token(&token, Caller { owner: owner.to_owned(), admin: false }, Time::now()).await?;
-    Ok(Secret::new(token))
-}
-
 /// Serves until `stop` resolves. `ready` is called with the addresses once requests are taken.
 pub async fn serve(
     config: Config,
@@ -126,13 +119,11 @@ pub async fn serve(
     let failed = |source| StartError::Folder { path: config.data.display().to_string(), source };
     let (computes, catalogue) = (config.computes()?, config.catalogue()?);
     let folder = DataFolder::open(&config.data).map_err(failed)?;
-    let store = Store::open(&folder.database(), folder.sealer().map_err(failed)?)?;
-    let admin = folder.admin_token().map_err(failed)?;
-    if store.caller(admin.expose())?.is_none() {
-        let caller = Caller { owner: ADMIN.to_owned(), admin: true };
-        store.add_token(admin.expose(), caller, Time::now()).await?;
-    }
-    let (listener, bound) = listen(config.listen).await?;
+    let key = folder.key().map_err(failed)?;
+    let sealer = Sealer::new(&key);
+    let store = Store::open(&folder.database(), sealer.clone())?;
+    make_admin(&store, &folder.admin_token().map_err(failed)?).await?;
+    let (listener, bound) = bind(config.listen).await?;
     // Runners of this machine reach an address that stands for all of them by loopback.
     let reached = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port())),
@@ -143,13 +134,14 @@ pub async fn serve(
     let url = config.public_url.clone().unwrap_or_else(|| own_url.clone()).trim_end_matches('/').to_owned();
     let (stopped, stops) = watch::channel(false);
 
-    let (mut s3_url, mut s3_task) = (None, None);
+    let (mut s3_url, mut s3_task, mut own_store) = (None, None, None);
     if config.s3.enabled {
         let keys = folder.s3_keys().map_err(failed)?;
         let allowed = Keys::default();
         allowed.allow(&keys.access_key_id, keys.secret_access_key.expose());
-        let (listener, bound) = listen(config.s3.listen).await?;
-        let service = EmbeddedStore::open(&folder.s3())?.service(allowed);
+        let (listener, bound) = bind(config.s3.listen).await?;
+        let service = EmbeddedStore::open(&folder.s3())?.service(allowed.clone());
+        own_store = Some((keys, allowed));
         s3_url = Some(format!("http://{bound}"));
         s3_task = Some(tokio::spawn(trainyard_s3::serve(listener, service, wait(stops.clone()))));
     }
@@ -159,11 +151,11 @@ pub async fn serve(
     let node = config.node();
     let engine = LocalEngine::new(program, node.clone());
     let ended = engine.ended();
-    let logs = Logs::new(folder.logs());
+    let (logs, metrics) = (Logs::new(folder.logs()), Logs::of_metrics(folder.logs()));
     let queue = Queue::new(capacity(&config).await?);
     let conductor = Conductor::new(
         store.clone(),
-        logs.clone(),
+        (logs.clone(), metrics.clone()),
         Arc::new(engine),
         queue,
         node,
@@ -171,11 +163,18 @@ pub async fn serve(
         private(&config),
     );
     let address = Address { url: url.clone(), runner_url: own_url, s3_url, pid: std::process::id() };
+    let lifetime = Duration::from_hours(u64::from(config.token_hours));
     let app = App::new(Parts {
+        gate: Gate::new(store.clone(), &key, lifetime),
+        stand_ins: StandIns::new(sealer, &key, own_store),
+        copies: tokio::sync::Notify::new(),
+        uploads: Semaphore::new(config.limits.uploads),
+        monitors: Arc::new(Semaphore::new(config.limits.monitors)),
         config,
         folder,
         store,
         logs,
+        metrics,
         conductor: conductor.clone(),
         computes,
         catalogue,
@@ -200,21 +199,30 @@ pub async fn serve(
     app.folder.announce(&address).map_err(|source| StartError::Folder { path, source })?;
     tracing::info!(url = address.url, s3 = address.s3_url, "serving");
     ready(&address);
-    let service = routes::router(app.clone(), &id, stops.clone());
-    let server = axum::serve(listener, service).with_graceful_shutdown(wait(stops));
-    let mut server = tokio::spawn(server.into_future());
-    tokio::select! {
-        () = stop => {}
-        _ = &mut server => {}
-    }
-    tracing::info!("stopping; runs go on without this server");
-    let _ = stopped.send(true);
-    let _ = tokio::time::timeout(DRAIN, server).await;
+    let router = routes::router(app.clone(), &id, stops);
+    let stop = async {
+        stop.await;
+        tracing::info!("stopping; runs go on without this server");
+        let _ = stopped.send(true);
+    };
+    listen::serve(listener, router, app.url.clone(), &app.config.limits, stop, DRAIN).await;
     if let Some(task) = s3_task {
         let _ = tokio::time::timeout(DRAIN, task).await;
     }
     background.abort_all();
     app.folder.withdraw();
+    Ok(())
+}
+
+/// The first user, with a token that lies in the data folder.
+async fn make_admin(store: &Store, token: &Secret) -> Result<(), trainyard_store::Error> {
+    if store.user(ADMIN)?.is_none() {
+        store.add_user(ADMIN, true, None).await?;
+    }
+    if store.caller(token.expose())?.is_none() {
+        let caller = Caller { owner: ADMIN.to_owned(), admin: true };
+        store.add_token(token.expose(), caller, Time::now()).await?;
+    }
     Ok(())
 }
 

@@ -7,7 +7,9 @@ use trainyard_environment::{Catalogue, Python};
 use trainyard_store::Store;
 use trainyard_transfer::Http;
 
-use crate::{Config, DataFolder, access::Access, conductor::Conductor, logs::Logs};
+use crate::{
+    Config, DataFolder, access::Access, auth::Gate, conductor::Conductor, logs::Logs, stand_ins::StandIns,
+};
 
 /// The parts of a running server. Clones share them.
 #[derive(Clone)]
@@ -19,6 +21,9 @@ pub(crate) struct Parts {
     pub(crate) folder: DataFolder,
     pub(crate) store: Store,
     pub(crate) logs: Logs,
+    pub(crate) metrics: Logs,
+    pub(crate) gate: Gate,
+    pub(crate) stand_ins: StandIns,
     pub(crate) conductor: Conductor,
     pub(crate) computes: Computes,
     pub(crate) catalogue: Catalogue,
@@ -31,11 +36,23 @@ pub(crate) struct Parts {
     /// Held alone while a definition's zip is put or removed, shared while a run is journaled that
     /// needs one.
     pub(crate) definitions: tokio::sync::RwLock<()>,
+    /// Told when a model has been copied.
+    pub(crate) copies: tokio::sync::Notify,
+    /// How many more files may be on their way here.
+    pub(crate) uploads: tokio::sync::Semaphore,
+    /// How many more monitors may be open.
+    pub(crate) monitors: Arc<tokio::sync::Semaphore>,
 }
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// URL of the instance that is called by this id: all are this server.
+    pub(crate) fn instance_url(&self, id: &str) -> String {
+        let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+        format!("{}/v3/wml_instances/{id}", self.url)
     }
 
     /// The pythons of this machine.

@@ -1,16 +1,19 @@
-//! Training definitions. Their zips lie in files named by content; here is which is whose.
+//! Training definitions and their versions. Zips lie in files named by content; here is which is whose.
 
 use trainyard_api::{NewDefinition, Time, Uuid, runner::Package};
-use trainyard_sqlite::rusqlite::{Row, params};
+use trainyard_sqlite::rusqlite::{Connection, Row, params};
 
-use crate::{Error, Store, rows};
+use crate::{
+    Error, Store,
+    rows::{Table, uuid},
+};
 
-/// A definition as it is kept.
+/// A definition as it is kept, with one of its versions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DefinitionRecord {
     /// Its id.
     pub id: Uuid,
-    /// Id of its only version.
+    /// Id of the version.
     pub version: Uuid,
     /// Counts definitions; the order of lists.
     pub number: i64,
@@ -18,62 +21,102 @@ pub struct DefinitionRecord {
     pub owner: String,
     /// When it was made.
     pub created_at: Time,
-    /// When its content came.
+    /// When it last changed.
     pub modified_at: Time,
     /// As it came.
     pub body: NewDefinition,
-    /// The zip, when it is there.
+    /// When the version was made.
+    pub version_created_at: Time,
+    /// The version's zip, when it is there.
     pub content: Option<Package>,
 }
 
-const SELECT: &str =
-    "SELECT id, version, number, owner, created_at, modified_at, body, sha256, size FROM definitions";
+const TABLE: Table<DefinitionRecord> = Table {
+    columns: "t.id, v.id, t.number, t.owner, t.created_at, t.modified_at, t.body, v.created_at, v.sha256, v.size",
+    tables: "definitions t JOIN definition_versions v ON v.definition = t.id",
+    newest: "v.number = (SELECT max(number) FROM definition_versions WHERE definition = t.id)",
+    read: record,
+};
 
 fn record(row: &Row<'_>) -> Result<DefinitionRecord, Error> {
-    let uuid = |text: String| text.parse().map_err(|_| Error::Record(format!("{text} is not a UUID")));
-    let sha256: Option<String> = row.get(7)?;
-    let size: Option<u64> = row.get(8)?;
+    let sha256: Option<String> = row.get(8)?;
+    let size: Option<u64> = row.get(9)?;
     Ok(DefinitionRecord {
-        id: uuid(row.get(0)?)?,
-        version: uuid(row.get(1)?)?,
+        id: uuid(row, 0)?,
+        version: uuid(row, 1)?,
         number: row.get(2)?,
         owner: row.get(3)?,
         created_at: Time(row.get(4)?),
         modified_at: Time(row.get(5)?),
         body: serde_json::from_str(&row.get::<_, String>(6)?)?,
+        version_created_at: Time(row.get(7)?),
         content: sha256.zip(size).map(|(sha256, size)| Package { sha256, size }),
     })
 }
 
+fn add_version(c: &Connection, id: Uuid, at: Time) -> Result<(), Error> {
+    let sql = "INSERT INTO definition_versions (id, definition, created_at) VALUES (?1, ?2, ?3)";
+    c.prepare_cached(sql)?.execute(params![Uuid::new_v4().to_string(), id.to_string(), at.0])?;
+    Ok(())
+}
+
 impl Store {
-    /// Keeps a new definition, without its zip.
+    /// Keeps a new definition with a version, without its zip.
     pub async fn add_definition(
         &self,
         owner: &str,
         body: NewDefinition,
         at: Time,
     ) -> Result<DefinitionRecord, Error> {
-        let (id, version) = (Uuid::new_v4(), Uuid::new_v4());
+        let id = Uuid::new_v4();
         let (owner, text) = (owner.to_owned(), serde_json::to_string(&body)?);
         self.db
             .write(move |c| {
                 c.prepare_cached(
-                    "INSERT INTO definitions (id, version, owner, created_at, modified_at, body)
-                     VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
+                    "INSERT INTO definitions (id, owner, created_at, modified_at, body)
+                     VALUES (?1, ?2, ?3, ?3, ?4)",
                 )?
-                .execute(params![id.to_string(), version.to_string(), owner, at.0, text])?;
-                Ok::<_, Error>(())
+                .execute(params![id.to_string(), owner, at.0, text])?;
+                add_version(c, id, at)
             })
             .await?;
         self.definition(id)
     }
 
-    /// One definition.
-    pub fn definition(&self, id: Uuid) -> Result<DefinitionRecord, Error> {
-        self.db.read(|c| rows::one(c, SELECT, &id.to_string(), record))
+    /// Keeps a new version of a definition, without its zip; `body` is what the definition is now.
+    pub async fn add_definition_version(
+        &self,
+        id: Uuid,
+        body: NewDefinition,
+        at: Time,
+    ) -> Result<DefinitionRecord, Error> {
+        let text = serde_json::to_string(&body)?;
+        self.db
+            .write(move |c| {
+                c.prepare_cached("UPDATE definitions SET modified_at = ?2, body = ?3 WHERE id = ?1")?
+                    .execute(params![id.to_string(), at.0, text])?;
+                add_version(c, id, at)
+            })
+            .await?;
+        self.definition(id)
     }
 
-    /// Definitions of `owner`, newest first.
+    /// One definition, with its newest version.
+    pub fn definition(&self, id: Uuid) -> Result<DefinitionRecord, Error> {
+        self.db.read(|c| TABLE.one(c, id))
+    }
+
+    /// The definition that this is a version of, with it.
+    pub fn definition_version(&self, version: Uuid) -> Result<DefinitionRecord, Error> {
+        self.db.read(|c| TABLE.version(c, version))
+    }
+
+    /// A definition once with each version, newest first.
+    pub async fn definition_versions(&self, id: Uuid) -> Result<Vec<DefinitionRecord>, Error> {
+        self.db.read_long(move |c| TABLE.versions(c, id)).await
+    }
+
+    /// Definitions of `owner` with their newest versions, newest first.
     pub async fn definitions(
         &self,
         owner: &str,
@@ -81,24 +124,32 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<DefinitionRecord>, Error> {
         let owner = owner.to_owned();
-        self.db.read_long(move |c| rows::newest(c, SELECT, &owner, before, limit, record)).await
+        self.db.read_long(move |c| TABLE.newest(c, &owner, before, limit)).await
     }
 
-    /// Notes that the zip of a definition is there.
-    pub async fn set_definition_content(&self, id: Uuid, content: Package, at: Time) -> Result<(), Error> {
+    /// Notes that the zip of a version is there.
+    pub async fn set_definition_content(
+        &self,
+        version: Uuid,
+        content: Package,
+        at: Time,
+    ) -> Result<(), Error> {
         self.db
             .write(move |c| {
                 let changed = c
-                    .prepare_cached(
-                        "UPDATE definitions SET sha256 = ?2, size = ?3, modified_at = ?4 WHERE id = ?1",
-                    )?
-                    .execute(params![id.to_string(), content.sha256, content.size, at.0])?;
+                    .prepare_cached("UPDATE definition_versions SET sha256 = ?2, size = ?3 WHERE id = ?1")?
+                    .execute(params![version.to_string(), content.sha256, content.size])?;
+                c.prepare_cached(
+                    "UPDATE definitions SET modified_at = ?2
+                     WHERE id = (SELECT definition FROM definition_versions WHERE id = ?1)",
+                )?
+                .execute(params![version.to_string(), at.0])?;
                 if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
             })
             .await
     }
 
-    /// Removes a definition.
+    /// Removes a definition and its versions.
     pub async fn remove_definition(&self, id: Uuid) -> Result<(), Error> {
         self.db
             .write(move |c| {
@@ -114,7 +165,7 @@ impl Store {
         self.db
             .read_long(move |c| {
                 let mut query = c.prepare_cached(
-                    "SELECT 1 FROM definitions WHERE sha256 = ?1 UNION ALL
+                    "SELECT 1 FROM definition_versions WHERE sha256 = ?1 UNION ALL
                      SELECT 1 FROM runs WHERE finished_at IS NULL
                        AND json_extract(spec, '$.definition.sha256') = ?1 LIMIT 1",
                 )?;

@@ -1,4 +1,4 @@
-//! What the server remembers: runs and their journals, definitions, models, tokens.
+//! What the server remembers: runs and their journals, definitions, models, users.
 //!
 //! [`Store`] is SQLite now. Its methods speak of runs, never of SQL, so that another database
 //! can stand behind the same ones. Secrets are sealed before they are written.
@@ -13,6 +13,7 @@ mod schema;
 mod seal;
 mod spec;
 mod tokens;
+mod users;
 
 use std::path::Path;
 
@@ -21,12 +22,13 @@ use trainyard_sqlite::Database;
 pub use attempts::AttemptToken;
 pub use definitions::DefinitionRecord;
 pub use error::Error;
-pub use models::ModelRecord;
+pub use models::{Archive, ModelRecord};
 pub use runs::{Applied, Record, Which};
 pub use seal::Sealer;
 pub use spec::Spec;
 pub use tokens::{Caller, hash_token};
 pub use trainyard_sqlite::Error as DatabaseError;
+pub use users::User;
 
 /// The server's memory. Clones share it.
 #[derive(Clone)]
@@ -39,5 +41,10 @@ impl Store {
     /// Opens or makes the database at `path`; `sealer` holds the key that secrets are sealed with.
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, Error> {
         Ok(Self { db: Database::open(path, schema::MIGRATIONS)?, sealer })
+    }
+
+    /// Reads something, to see whether that works.
+    pub fn is_readable(&self) -> Result<(), Error> {
+        self.caller("").map(|_| ())
     }
 }

@@ -1,17 +1,38 @@
-//! Stored models. Their archives lie in files named by id.
+//! Stored models and their versions. Archives lie in files; here is which is whose.
 
-use serde::{Deserialize, Serialize};
-use trainyard_api::{Framework, RunId, Time, Uuid};
-use trainyard_sqlite::rusqlite::{Row, params};
+use trainyard_api::{NewModel, RunId, Time, Uuid};
+use trainyard_sqlite::rusqlite::{Connection, Row, params};
 
-use crate::{Error, Store, rows};
+use crate::{
+    Error, Store,
+    rows::{Table, all, uuid},
+};
 
-/// A stored model as it is kept.
+/// How far the archive of a version is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Archive {
+    /// It is waited for: the client uploads it.
+    Awaited,
+    /// It is being copied out of a bucket.
+    Copying,
+    /// It is there.
+    Kept {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// It could not be copied.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// A stored model as it is kept, with one of its versions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelRecord {
     /// Its id.
     pub id: Uuid,
-    /// Id of its only version.
+    /// Id of the version.
     pub version: Uuid,
     /// Counts models; the order of lists.
     pub number: i64,
@@ -19,88 +40,109 @@ pub struct ModelRecord {
     pub owner: String,
     /// When it was made.
     pub created_at: Time,
-    /// When its state last changed.
+    /// When it last changed.
     pub modified_at: Time,
-    /// The run it came from.
+    /// As it came, without keys.
+    pub body: NewModel,
+    /// The run that the version came from.
     pub run: Option<RunId>,
-    /// Free text.
-    pub name: String,
-    /// Free text.
-    pub description: Option<String>,
-    /// The framework of the run.
-    pub framework: Framework,
-    /// `persisting`, `persisted` or `persisting_failed`.
-    pub state: String,
-    /// Why it failed.
-    pub message: Option<String>,
-    /// Bytes of the archive, once it is there.
-    pub size: Option<u64>,
+    /// When the version was made.
+    pub version_created_at: Time,
+    /// How far the version's archive is.
+    pub archive: Archive,
+    /// Names the file of the archive.
+    pub file: Uuid,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Body {
-    name: String,
-    description: Option<String>,
-    framework: Framework,
-}
-
-const SELECT: &str =
-    "SELECT id, version, number, owner, created_at, modified_at, run, body, state, message, size FROM models";
+const TABLE: Table<ModelRecord> = Table {
+    columns: "t.id, v.id, t.number, t.owner, t.created_at, t.modified_at, t.body, v.run, v.created_at, \
+              v.state, v.message, v.size, v.file",
+    tables: "models t JOIN model_versions v ON v.model = t.id",
+    newest: "v.number = (SELECT max(number) FROM model_versions WHERE model = t.id)",
+    read: record,
+};
 
 fn record(row: &Row<'_>) -> Result<ModelRecord, Error> {
-    let uuid = |text: String| text.parse().map_err(|_| Error::Record(format!("{text} is not a UUID")));
-    let body: Body = serde_json::from_str(&row.get::<_, String>(7)?)?;
-    let run: Option<String> = row.get(6)?;
+    let run: Option<String> = row.get(7)?;
+    let state: String = row.get(9)?;
+    let message: Option<String> = row.get(10)?;
+    let size: Option<u64> = row.get(11)?;
     Ok(ModelRecord {
-        id: uuid(row.get(0)?)?,
-        version: uuid(row.get(1)?)?,
+        id: uuid(row, 0)?,
+        version: uuid(row, 1)?,
         number: row.get(2)?,
         owner: row.get(3)?,
         created_at: Time(row.get(4)?),
         modified_at: Time(row.get(5)?),
+        body: serde_json::from_str(&row.get::<_, String>(6)?)?,
         run: run.and_then(|r| r.parse().ok()),
-        name: body.name,
-        description: body.description,
-        framework: body.framework,
-        state: row.get(8)?,
-        message: row.get(9)?,
-        size: row.get(10)?,
+        version_created_at: Time(row.get(8)?),
+        archive: match (state.as_str(), size) {
+            ("initialized", _) => Archive::Awaited,
+            ("persisting", _) => Archive::Copying,
+            ("persisted", Some(size)) => Archive::Kept { size },
+            _ => Archive::Failed { message: message.unwrap_or_default() },
+        },
+        file: uuid(row, 12)?,
     })
 }
 
+fn add_version(c: &Connection, id: Uuid, run: Option<&RunId>, state: &str, at: Time) -> Result<(), Error> {
+    let version = Uuid::new_v4().to_string();
+    c.execute(
+        "INSERT INTO model_versions (id, model, created_at, run, state, file) VALUES (?1, ?2, ?3, ?4, ?5, ?1)",
+        params![version, id.to_string(), at.0, run.map(RunId::as_str), state],
+    )?;
+    Ok(())
+}
+
 impl Store {
-    /// Keeps a model whose archive is being made.
+    /// Keeps a new model with a version whose archive is being copied, or is waited for.
     pub async fn add_model(
         &self,
         owner: &str,
-        run: &RunId,
-        name: String,
-        description: Option<String>,
-        framework: Framework,
+        body: &NewModel,
+        run: Option<&RunId>,
+        archive: Archive,
         at: Time,
     ) -> Result<ModelRecord, Error> {
-        let (id, version) = (Uuid::new_v4(), Uuid::new_v4());
-        let (owner, run) = (owner.to_owned(), run.clone());
-        let body = serde_json::to_string(&Body { name, description, framework })?;
+        let id = Uuid::new_v4();
+        let (owner, run) = (owner.to_owned(), run.cloned());
+        let body = serde_json::to_string(body)?;
         self.db
             .write(move |c| {
                 c.execute(
-                    "INSERT INTO models (id, version, owner, created_at, modified_at, run, body, state)
-                     VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, 'persisting')",
-                    params![id.to_string(), version.to_string(), owner, at.0, run.as_str(), body],
+                    "INSERT INTO models (id, owner, created_at, modified_at, body) VALUES (?1, ?2, ?3, ?3, ?4)",
+                    params![id.to_string(), owner, at.0, body],
                 )?;
-                Ok::<_, Error>(())
+                add_version(c, id, run.as_ref(), archive.state(), at)
             })
             .await?;
         self.model(id)
     }
 
-    /// One model.
-    pub fn model(&self, id: Uuid) -> Result<ModelRecord, Error> {
-        self.db.read(|c| rows::one(c, SELECT, &id.to_string(), record))
+    /// Keeps a new version of a model, whose archive is waited for.
+    pub async fn add_model_version(&self, id: Uuid, at: Time) -> Result<ModelRecord, Error> {
+        self.db.write(move |c| add_version(c, id, None, Archive::Awaited.state(), at)).await?;
+        self.model(id)
     }
 
-    /// Models of `owner`, newest first.
+    /// One model, with its newest version.
+    pub fn model(&self, id: Uuid) -> Result<ModelRecord, Error> {
+        self.db.read(|c| TABLE.one(c, id))
+    }
+
+    /// The model that this is a version of, with it.
+    pub fn model_version(&self, version: Uuid) -> Result<ModelRecord, Error> {
+        self.db.read(|c| TABLE.version(c, version))
+    }
+
+    /// A model once with each version, newest first.
+    pub async fn model_versions(&self, id: Uuid) -> Result<Vec<ModelRecord>, Error> {
+        self.db.read_long(move |c| TABLE.versions(c, id)).await
+    }
+
+    /// Models of `owner` with their newest versions, newest first.
     pub async fn models(
         &self,
         owner: &str,
@@ -108,33 +150,46 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ModelRecord>, Error> {
         let owner = owner.to_owned();
-        self.db.read_long(move |c| rows::newest(c, SELECT, &owner, before, limit, record)).await
+        self.db.read_long(move |c| TABLE.newest(c, &owner, before, limit)).await
     }
 
-    /// Models whose archive was being made when the server stopped.
+    /// How many models `owner` has.
+    pub fn count_models(&self, owner: &str) -> Result<u64, Error> {
+        self.db.read(|c| {
+            let mut query = c.prepare_cached("SELECT count(*) FROM models WHERE owner = ?1")?;
+            Ok(query.query_row([owner], |r| r.get(0))?)
+        })
+    }
+
+    /// Versions whose archive was being copied when the server stopped.
     pub fn unfinished_models(&self) -> Result<Vec<ModelRecord>, Error> {
-        let sql = format!("{SELECT} WHERE state = 'persisting'");
-        self.db.read(|c| rows::all(c, &sql, [], record))
+        let sql = format!("SELECT {} FROM {} WHERE v.state = 'persisting'", TABLE.columns, TABLE.tables);
+        self.db.read(|c| all(c, &sql, [], record))
     }
 
-    /// Notes how the archive came out: its size, or why there is none.
-    pub async fn finish_model(&self, id: Uuid, result: Result<u64, String>, at: Time) -> Result<(), Error> {
-        let (state, message, size) = match result {
-            Ok(size) => ("persisted", None, Some(size)),
-            Err(message) => ("persisting_failed", Some(message), None),
-        };
+    /// Notes how the archive of a version came out.
+    pub async fn set_archive(&self, version: Uuid, archive: Archive, at: Time) -> Result<(), Error> {
         self.db
             .write(move |c| {
-                c.execute(
-                    "UPDATE models SET state = ?2, message = ?3, size = ?4, modified_at = ?5 WHERE id = ?1",
-                    params![id.to_string(), state, message, size, at.0],
+                let (message, size) = match &archive {
+                    Archive::Kept { size } => (None, Some(*size)),
+                    Archive::Failed { message } => (Some(message.as_str()), None),
+                    Archive::Awaited | Archive::Copying => (None, None),
+                };
+                let changed = c.execute(
+                    "UPDATE model_versions SET state = ?2, message = ?3, size = ?4 WHERE id = ?1",
+                    params![version.to_string(), archive.state(), message, size],
                 )?;
-                Ok(())
+                c.execute(
+                    "UPDATE models SET modified_at = ?2 WHERE id = (SELECT model FROM model_versions WHERE id = ?1)",
+                    params![version.to_string(), at.0],
+                )?;
+                if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
             })
             .await
     }
 
-    /// Removes a model.
+    /// Removes a model and its versions.
     pub async fn remove_model(&self, id: Uuid) -> Result<(), Error> {
         self.db
             .write(move |c| {
@@ -142,5 +197,17 @@ impl Store {
                 Ok(())
             })
             .await
+    }
+}
+
+impl Archive {
+    /// The word used on the wire.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Awaited => "initialized",
+            Self::Copying => "persisting",
+            Self::Kept { .. } => "persisted",
+            Self::Failed { .. } => "persisting_failed",
+        }
     }
 }

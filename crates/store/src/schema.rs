@@ -2,7 +2,7 @@
 
 use trainyard_sqlite::Migration;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[FIRST, RUNS_BY_NAME];
+pub(crate) const MIGRATIONS: &[Migration] = &[FIRST, RUNS_BY_NAME, USERS_AND_VERSIONS];
 
 const FIRST: Migration = Migration {
     name: "runs, journal, definitions, models, tokens",
@@ -67,19 +67,68 @@ const FIRST: Migration = Migration {
 const RUNS_BY_NAME: Migration =
     Migration { name: "runs by name", sql: "CREATE INDEX runs_by_name ON runs (owner, name, number)" };
 
+const USERS_AND_VERSIONS: Migration = Migration {
+    name: "users; versions of definitions and models",
+    sql: "
+    CREATE TABLE users (
+        name TEXT PRIMARY KEY,
+        admin INTEGER NOT NULL,
+        password TEXT,
+        generation INTEGER NOT NULL,
+        created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO users SELECT owner, max(admin), NULL, 0, min(created_at) FROM tokens GROUP BY owner;
+    CREATE TABLE ended_sessions (id TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE definition_versions (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        definition TEXT NOT NULL REFERENCES definitions (id) ON DELETE CASCADE,
+        created_at INTEGER NOT NULL,
+        sha256 TEXT,
+        size INTEGER) STRICT;
+    INSERT INTO definition_versions (id, definition, created_at, sha256, size)
+        SELECT version, id, created_at, sha256, size FROM definitions ORDER BY number;
+    CREATE INDEX definition_versions_of ON definition_versions (definition, number);
+    CREATE INDEX definition_versions_by_content ON definition_versions (sha256);
+    DROP INDEX definitions_by_content;
+    ALTER TABLE definitions DROP COLUMN version;
+    ALTER TABLE definitions DROP COLUMN sha256;
+    ALTER TABLE definitions DROP COLUMN size;
+
+    CREATE TABLE model_versions (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        model TEXT NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        created_at INTEGER NOT NULL,
+        run TEXT,
+        state TEXT NOT NULL,
+        message TEXT,
+        size INTEGER,
+        file TEXT NOT NULL) STRICT;
+    INSERT INTO model_versions (id, model, created_at, run, state, message, size, file)
+        SELECT version, id, created_at, run, state, message, size, id FROM models ORDER BY number;
+    CREATE INDEX model_versions_of ON model_versions (model, number);
+    ALTER TABLE models DROP COLUMN version;
+    ALTER TABLE models DROP COLUMN run;
+    ALTER TABLE models DROP COLUMN state;
+    ALTER TABLE models DROP COLUMN message;
+    ALTER TABLE models DROP COLUMN size;
+    ",
+};
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use trainyard_api::{Time, Uuid};
+    use trainyard_api::Time;
     use trainyard_sqlite::{Database, rusqlite::Connection};
 
     use super::*;
-    use crate::{Sealer, Store, Which};
+    use crate::{Archive, Sealer, Store, Which};
 
     /// What each version that landed wrote, as SQL text: of a run that ended, one that waits, a
     /// definition, a model and a token.
-    const LANDED: [&str; 1] = [include_str!("../fixtures/1.sql")];
+    const LANDED: [&str; 2] = [include_str!("../fixtures/1.sql"), include_str!("../fixtures/2.sql")];
 
     fn schema(path: &Path) -> Vec<String> {
         let c = Connection::open(path).unwrap();
@@ -109,11 +158,13 @@ mod tests {
             let by_id = Which::IdBegins("training-00000000".to_owned());
             assert_eq!(store.runs("someone", by_id, None, 10).await.unwrap().len(), 2);
             assert_eq!(store.caller("ty_a-token").unwrap().unwrap().owner, "someone");
+            let user = store.user("someone").unwrap().unwrap();
+            assert_eq!((user.admin, user.password, user.generation), (true, None, 0));
             let definition = store.definitions("someone", None, 10).await.unwrap().remove(0);
             assert_eq!(definition.content.unwrap().size, 9);
             let model = store.models("someone", None, 10).await.unwrap().remove(0);
-            assert_eq!((model.state.as_str(), model.size), ("persisted", Some(11)));
-            assert_ne!(model.id, Uuid::nil());
+            assert_eq!(model.archive, Archive::Kept { size: 11 });
+            assert_eq!(model.file, model.id, "the archive is not found where it was");
             drop(store);
             assert_eq!(schema(&path), schema(&fresh), "a migrated database differs from a fresh one");
         }

@@ -32,7 +32,7 @@ impl Sealer {
     }
 
     /// Seals `plain`; it can be opened only as a part of `context`.
-    pub(crate) fn seal(&self, context: &str, plain: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, context: &str, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).expect("the system's random numbers are always there on Linux");
         let mut body = plain.to_vec();
@@ -44,7 +44,7 @@ impl Sealer {
     }
 
     /// Opens what [`Sealer::seal`] made.
-    pub(crate) fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(Error::Sealed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Error::Sealed)?;
         let mut body = body.to_vec();

@@ -3,6 +3,7 @@
 mod fork_server;
 mod runner;
 mod server;
+mod users;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match arguments.command {
         Command::Server(options) => server::run(&options),
+        Command::Users(options) => users::run(&options),
         Command::ForkServer => fork_server::run(),
         Command::Verb(_) => run(arguments),
     }

@@ -1,6 +1,6 @@
 //! `trainyard server`: configuration from file and flags, logs on stderr, a stop on SIGTERM.
 
-use std::{fs, io::Write, process::ExitCode};
+use std::{fs, io::Write, path::Path, process::ExitCode};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,19 +25,19 @@ pub(crate) fn run(options: &ServerArguments) -> ExitCode {
 }
 
 fn start(options: &ServerArguments) -> anyhow::Result<()> {
-    let config = configuration(options)?;
+    let mut config = configuration(options.config.as_deref(), options.data.as_deref())?;
+    if let Some(listen) = options.listen {
+        config.listen = listen;
+    }
+    if let Some(listen) = options.s3_listen {
+        config.s3.listen = listen;
+    }
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(MOST_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    if let Some(user) = &options.add_user {
-        let is_name = !user.is_empty() && user.chars().all(|c| c.is_alphanumeric() || "._-@".contains(c));
-        anyhow::ensure!(is_name, "`{user}` is no name for a user: write letters, digits and any of . _ - @");
-        let token = runtime.block_on(trainyard_server::add_user(&config.data, user))?;
-        return writeln!(std::io::stdout().lock(), "{}", token.expose()).context("stdout");
-    }
     log(options.log_json);
     raise_file_limit();
     // Nothing in the data folder is for others.
@@ -77,22 +77,17 @@ fn log(json: bool) {
     }
 }
 
-fn configuration(options: &ServerArguments) -> anyhow::Result<Config> {
-    let mut config = match &options.config {
+/// The configuration in the file, with the data folder that is named besides.
+pub(crate) fn configuration(file: Option<&Path>, data: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = match file {
         None => Config::default(),
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
             Config::parse(&path.display().to_string(), &text)?
         }
     };
-    if let Some(data) = &options.data {
-        config.data.clone_from(data);
-    }
-    if let Some(listen) = options.listen {
-        config.listen = listen;
-    }
-    if let Some(listen) = options.s3_listen {
-        config.s3.listen = listen;
+    if let Some(data) = data {
+        data.clone_into(&mut config.data);
     }
     // Relative paths mean the folder in which the server was started; runners are started elsewhere.
     config.data = std::path::absolute(&config.data).context("the data folder")?;

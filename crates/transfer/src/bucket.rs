@@ -47,6 +47,18 @@ pub struct Object {
     pub etag: String,
 }
 
+/// Asks for checksums.
+pub(crate) const CHECKSUM_MODE: (&str, &str) = ("x-amz-checksum-mode", "ENABLED");
+
+/// Links to one object.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// For GET, whole or in ranges.
+    pub get: Url,
+    /// For HEAD, with the header `x-amz-checksum-mode: ENABLED`.
+    pub head: Url,
+}
+
 impl Bucket {
     /// The bucket `name` behind `connection`.
     pub fn new(http: &Http, connection: &Connection, name: &str) -> Result<Self, Error> {
@@ -126,6 +138,34 @@ impl Bucket {
         }
     }
 
+    /// The first thousand objects below `prefix`, in order of keys, behind the key `after`; and whether
+    /// there are more.
+    pub async fn page(&self, prefix: &str, after: Option<&str>) -> Result<(Vec<Object>, bool), Error> {
+        let what = self.what(None);
+        let page = retrying(|| async {
+            let mut list: ListObjectsV2<'_> = self.bucket.list_objects_v2(Some(&self.credentials));
+            list.with_prefix(prefix);
+            if let Some(after) = after {
+                list.with_start_after(after);
+            }
+            let response = self.send(Method::GET, list.sign(VALID), &Map::new(), None, &what).await?;
+            let text = read_up_to(response, MOST_OF_PAGE, &what).await?;
+            ListObjectsV2::parse_response(&text)
+                .map_err(|e| Error::Unreadable { what: what.clone(), cause: chain(&e) })
+        })
+        .await?;
+        let objects = page.contents.into_iter().map(object).filter(|o| o.key.starts_with(prefix));
+        Ok((objects.collect(), page.next_continuation_token.is_some()))
+    }
+
+    /// Links to one object, which whoever has them can follow without keys for the time `valid`.
+    pub fn links(&self, key: &str, valid: Duration) -> Links {
+        let get = self.bucket.get_object(Some(&self.credentials), key).sign(valid);
+        let mut head = self.bucket.head_object(Some(&self.credentials), key);
+        head.headers_mut().insert(CHECKSUM_MODE.0, CHECKSUM_MODE.1);
+        Links { get, head: head.sign(valid) }
+    }
+
     /// Deletes one object; a missing one is fine.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         retrying(|| async {
@@ -187,26 +227,39 @@ impl Bucket {
         body: Option<Body>,
         what: &str,
     ) -> Result<Response, Error> {
-        let bodiless = matches!(method, Method::GET | Method::HEAD | Method::DELETE);
-        let sends = body.is_some();
-        let mut request = self.client.request(method, url);
-        for (name, value) in headers.iter() {
-            request = request.header(name, value);
-        }
-        request = match body {
-            Some(body) => request.body(body),
-            None if bodiless => request,
-            None => request.body(""),
-        };
-        // The URL holds a signature: it never becomes part of a message.
-        let limit = if sends { ANSWER_TO_BODY } else { SILENCE };
-        let unreachable = |cause| Error::Unreachable { endpoint: self.endpoint.clone(), cause };
-        let response = match tokio::time::timeout(limit, request.send()).await {
-            Ok(sent) => sent.map_err(|e| unreachable(chain(&e.without_url())))?,
-            Err(_) => return Err(unreachable(format!("no answer within {} s", limit.as_secs()))),
-        };
-        if response.status().is_success() { Ok(response) } else { Err(answer(response, what).await) }
+        send(&self.client, &self.endpoint, method, url, headers, body, what).await
     }
+}
+
+/// Sends a request to a URL that is signed already, once.
+pub(crate) async fn send(
+    client: &reqwest::Client,
+    endpoint: &str,
+    method: Method,
+    url: Url,
+    headers: &Map<'_>,
+    body: Option<Body>,
+    what: &str,
+) -> Result<Response, Error> {
+    let bodiless = matches!(method, Method::GET | Method::HEAD | Method::DELETE);
+    let sends = body.is_some();
+    let mut request = client.request(method, url);
+    for (name, value) in headers.iter() {
+        request = request.header(name, value);
+    }
+    request = match body {
+        Some(body) => request.body(body),
+        None if bodiless => request,
+        None => request.body(""),
+    };
+    // The URL holds a signature: it never becomes part of a message.
+    let limit = if sends { ANSWER_TO_BODY } else { SILENCE };
+    let unreachable = |cause| Error::Unreachable { endpoint: endpoint.to_owned(), cause };
+    let response = match tokio::time::timeout(limit, request.send()).await {
+        Ok(sent) => sent.map_err(|e| unreachable(chain(&e.without_url())))?,
+        Err(_) => return Err(unreachable(format!("no answer within {} s", limit.as_secs()))),
+    };
+    if response.status().is_success() { Ok(response) } else { Err(answer(response, what).await) }
 }
 
 fn object(entry: ListObjectsContent) -> Object {

@@ -3,12 +3,12 @@
 use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Bucket, Error, Object,
-    bucket::{SILENCE, broken, retrying},
+    Bucket, Error, Object, Origin,
+    bucket::{CHECKSUM_MODE, SILENCE, broken},
     digest::{Expected, Running, check_joined},
 };
 
@@ -41,7 +41,7 @@ pub async fn fetch_to(bucket: &Bucket, object: &Object, path: &Path) -> Result<F
 /// Fetches `object` into the file at `path`, going on behind what is there already. The caller
 /// names the file by the object's ETag, so that two versions never mix.
 pub async fn fetch_on(
-    bucket: &Bucket,
+    bucket: &impl Origin,
     object: &Object,
     path: &Path,
     mut seen: impl FnMut(u64),
@@ -49,7 +49,7 @@ pub async fn fetch_on(
     let failed = |e| Error::file(path, e);
     let file =
         File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(failed)?;
-    let what = bucket.what(Some(&object.key));
+    let what = bucket.what(&object.key);
     let at = file.metadata().map_err(failed)?.len();
     let at = if at > object.size { 0 } else { at };
     file.set_len(at).map_err(failed)?;
@@ -59,7 +59,7 @@ pub async fn fetch_on(
         let permits = Permits::new(Semaphore::new(1));
         stretch(bucket, object, &what, &permits, &mut sink, |bytes, _| seen(bytes.len() as u64)).await?;
     }
-    let head = head(bucket, object, &what).await?;
+    let head = bucket.head(&object.key).await?;
     let checked = check_file(&file, path, &Expected::of(head.headers(), &object.etag), &what);
     if checked.is_err() {
         // What is there is of no use for the next try.
@@ -70,38 +70,29 @@ pub async fn fetch_on(
 
 /// Whether the file at `path` is the object, by the best checksum that the store has of it. Where
 /// it has none the answer is no: equal sizes prove nothing.
-pub async fn is_object(bucket: &Bucket, object: &Object, path: &Path) -> bool {
-    let what = bucket.what(Some(&object.key));
+pub async fn is_object(bucket: &impl Origin, object: &Object, path: &Path) -> bool {
+    let what = bucket.what(&object.key);
     let Ok(file) = File::open(path) else { return false };
     if file.metadata().map_or(true, |m| m.len() != object.size) {
         return false;
     }
-    let Ok(head) = head(bucket, object, &what).await else { return false };
+    let Ok(head) = bucket.head(&object.key).await else { return false };
     match Expected::of(head.headers(), &object.etag) {
         Expected::Length => object.size == 0,
         expected => check_file(&file, path, &expected, &what).is_ok(),
     }
 }
 
-async fn head(bucket: &Bucket, object: &Object, what: &str) -> Result<Response, Error> {
-    retrying(|| async {
-        let action = bucket.bucket.head_object(Some(&bucket.credentials), &object.key);
-        let headers = [("x-amz-checksum-mode", "ENABLED".to_owned())];
-        bucket.act(Method::HEAD, action, &headers, None, what).await
-    })
-    .await
-}
-
 /// Fetches `object` into `file`, which is empty. Bytes that are not the store's are fetched once
 /// more before it is an error.
 pub(crate) async fn fetch(
-    bucket: &Bucket,
+    bucket: &impl Origin,
     object: &Object,
     file: &File,
     path: &Path,
     permits: &Permits,
 ) -> Result<Fetched, Error> {
-    let what = bucket.what(Some(&object.key));
+    let what = bucket.what(&object.key);
     let work = || async {
         file.set_len(0).map_err(|e| Error::file(path, e))?;
         if object.size <= STRETCH {
@@ -120,7 +111,7 @@ pub(crate) async fn fetch(
 }
 
 async fn whole(
-    bucket: &Bucket,
+    bucket: &impl Origin,
     object: &Object,
     file: &File,
     path: &Path,
@@ -145,7 +136,7 @@ async fn whole(
 }
 
 async fn in_stretches(
-    bucket: &Bucket,
+    bucket: &impl Origin,
     object: &Object,
     file: &File,
     path: &Path,
@@ -153,7 +144,7 @@ async fn in_stretches(
     permits: &Permits,
 ) -> Result<Fetched, Error> {
     // Answers to ranges carry no checksum of the whole: HEAD does.
-    let head = head(bucket, object, what).await?;
+    let head = bucket.head(&object.key).await?;
     let expected = Expected::of(head.headers(), &object.etag);
     file.set_len(object.size).map_err(|e| Error::file(path, e))?;
     let starts: Vec<u64> = (0..object.size).step_by(STRETCH as usize).collect();
@@ -219,7 +210,7 @@ struct Sink<'a> {
 
 /// Fetches from `sink.at` to `sink.end`; goes on where it broke off.
 async fn stretch(
-    bucket: &Bucket,
+    bucket: &impl Origin,
     object: &Object,
     what: &str,
     permits: &Permits,
@@ -244,7 +235,12 @@ async fn stretch(
     }
 }
 
-async fn request(bucket: &Bucket, object: &Object, what: &str, sink: &Sink<'_>) -> Result<Response, Error> {
+async fn request(
+    bucket: &impl Origin,
+    object: &Object,
+    what: &str,
+    sink: &Sink<'_>,
+) -> Result<Response, Error> {
     let partial = sink.at > 0 || sink.end < object.size;
     let mut headers = Vec::new();
     if !object.etag.is_empty() {
@@ -253,14 +249,9 @@ async fn request(bucket: &Bucket, object: &Object, what: &str, sink: &Sink<'_>) 
     if partial {
         headers.push(("range", format!("bytes={}-{}", sink.at, sink.end - 1)));
     } else {
-        headers.push(("x-amz-checksum-mode", "ENABLED".to_owned()));
+        headers.push((CHECKSUM_MODE.0, CHECKSUM_MODE.1.to_owned()));
     }
-    let result = retrying(|| async {
-        let action = bucket.bucket.get_object(Some(&bucket.credentials), &object.key);
-        bucket.act(Method::GET, action, &headers, None, what).await
-    })
-    .await;
-    let response = match result {
+    let response = match bucket.get(&object.key, &headers).await {
         Err(Error::Answer { status: 412, .. }) => return Err(Error::Changed(what.to_owned())),
         other => other?,
     };

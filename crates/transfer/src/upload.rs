@@ -2,7 +2,7 @@
 //! time when they are done.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::Metadata,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -87,6 +87,8 @@ pub struct Upload {
     bucket: Bucket,
     prefix: String,
     stored: BTreeMap<String, Kept>,
+    /// Keys that come from elsewhere: files of the same key are not stored.
+    elsewhere: BTreeSet<String>,
     /// Links that were left out, by the key they would have had, with the reason.
     pub skipped: BTreeMap<String, String>,
 }
@@ -94,7 +96,13 @@ pub struct Upload {
 impl Upload {
     /// Into `bucket` below `prefix`, which ends in a slash.
     pub fn new(bucket: Bucket, prefix: String) -> Self {
-        Self { bucket, prefix, stored: BTreeMap::new(), skipped: BTreeMap::new() }
+        let (stored, elsewhere, skipped) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { bucket, prefix, stored, elsewhere, skipped }
+    }
+
+    /// From now on, [`Upload::sync`] stores no file under this key: something else is stored there.
+    pub fn leave_out(&mut self, key: &str) {
+        self.elsewhere.insert(key.to_owned());
     }
 
     /// Stores what is new or changed below `folder` under `prefix/below`. Files that cannot be
@@ -264,7 +272,8 @@ impl Upload {
                 }
                 Ok(Entry::File(metadata)) => {
                     let version = Version::of(&metadata);
-                    if self.stored.get(&key).is_none_or(|e| e.version != version) {
+                    let wanted = !self.elsewhere.contains(&key);
+                    if wanted && self.stored.get(&key).is_none_or(|e| e.version != version) {
                         let source = Source { beneath: beneath.clone(), name };
                         found.files.push(Wanted { key, source, version, modified: metadata.modified().ok() });
                     }

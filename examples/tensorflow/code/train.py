@@ -49,7 +49,9 @@ def main():
         metrics=["accuracy"],
     )
     epochs = max(1, round(arguments.trainingIters / len(images)))
-    history = model.fit(images, labels, 64, epochs, verbose=2, validation_data=test)
+    # Trainyard collects the curves from here while they are written.
+    curves = tf.keras.callbacks.TensorBoard(Path(os.environ["JOB_STATE_DIR"]) / "logs" / "tb", write_graph=False)
+    history = model.fit(images, labels, 64, epochs, verbose=2, validation_data=test, callbacks=[curves])
     rows = [dict(zip(history.history, values)) for values in zip(*history.history.values())]
     (results / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model.export(results / "saved_model", verbose=False)

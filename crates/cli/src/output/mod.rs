@@ -2,6 +2,7 @@
 
 mod people;
 mod progress;
+mod stored;
 mod structured;
 
 use std::io::{IsTerminal, Write};
@@ -9,8 +10,9 @@ use std::io::{IsTerminal, Write};
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
-pub(crate) use people::{FrameworksView, RunView, RunsView, two_columns};
+pub(crate) use people::{FrameworksView, RunView, RunsView, tame, two_columns};
 pub(crate) use progress::{bar, spinner};
+pub(crate) use stored::{DefinitionView, DefinitionsView, ModelView, ModelsView};
 
 use crate::{
     Error,

@@ -9,7 +9,7 @@ use super::Shown;
 const GAP: &str = "   ";
 
 /// A field without what a terminal would obey: names and messages come from others.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let tame =
         |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(tame).collect()

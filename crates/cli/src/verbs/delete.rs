@@ -2,12 +2,11 @@
 
 use trainyard_client::Client;
 
-use super::only_run;
-use crate::{Error, Output};
+use crate::{Error, Output, ids};
 
 /// `delete training-runs ID`.
-pub(crate) async fn delete(client: &Client, words: &[String], output: &Output) -> Result<(), Error> {
-    let id = only_run(client, words).await?;
+pub(crate) async fn delete(client: &Client, run: &str, output: &Output) -> Result<(), Error> {
+    let id = ids::find(client, run).await?;
     output.talk(&format!("Deleting the training run '{id}' ..."));
     client.delete(&id).await?;
     output.talk("OK\nDelete training-runs successful");

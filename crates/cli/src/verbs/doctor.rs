@@ -242,7 +242,7 @@ async fn server(global: &Global, findings: &mut Findings) {
     let url = connection.client.url().to_owned();
     match tokio::time::timeout(PATIENCE, connection.client.instance("default")).await {
         Ok(Ok(who)) => {
-            let user = who["entity"]["owner"]["user_id"].as_str().unwrap_or("").to_owned();
+            let user = who.entity.owner.user_id;
             findings.add(Health::Good, format!("the server at {url} answers, and knows you as {user}"), None);
         }
         Ok(Err(failed)) => {

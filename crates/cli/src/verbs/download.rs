@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
-use trainyard_api::{Code, Problem};
+use trainyard_api::{Code, Problem, ResultObject};
 use trainyard_client::Client;
-use trainyard_transfer::{Bucket, Error as TransferError, Http, Object, check_names, fetch_on, is_object};
+use trainyard_transfer::{
+    Error as TransferError, Http, Linked, Links, Object, check_names, fetch_on, is_object,
+};
+use url::Url;
 
 use crate::{Error, Output, ids, output::bar};
 
@@ -22,59 +25,70 @@ pub(crate) async fn download(
     output: &Output,
 ) -> Result<(), Error> {
     let id = ids::find(client, run).await?;
-    let run = client.run(&id).await?;
-    let results = &run.entity.training_results_reference;
-    let problem = |e: TransferError| Error::from(e.problem());
-    let bucket = Bucket::new(&Http::default(), &results.connection, results.bucket()).map_err(problem)?;
-    let base = format!("{id}/");
-    let objects: Vec<Object> = bucket.list(&format!("{base}{only}")).await.map_err(problem)?;
-    let objects: Vec<Object> = objects.into_iter().filter(|o| !o.key.ends_with('/')).collect();
+    let state = client.run(&id).await?.entity.status.state;
+    let objects = list(client, &id, only).await?;
     if objects.is_empty() {
-        let state = run.entity.status.state.as_str();
-        let problem =
-            Problem::new(Code::NotFound, format!("there is nothing below {base}{only} in {}", bucket.name()));
-        return Err(problem
-            .hint(format!("the run is {state}; results come while it runs, and completely at its end"))
-            .into());
+        let problem = Problem::new(Code::NotFound, format!("{id} has left nothing below `{only}`"));
+        let hint =
+            format!("the run is {}; results come while it runs, and completely at its end", state.as_str());
+        return Err(problem.hint(hint).into());
     }
-    check_names(objects.iter().map(|o| &o.key[base.len()..]))
-        .map_err(|e| problem(TransferError::Names(e)))?;
+    check_names(objects.iter().map(|o| o.name.as_str()))
+        .map_err(|e| Error::from(TransferError::Names(e).problem()))?;
     let folder = to.unwrap_or_else(|| PathBuf::from(&id));
     let total: u64 = objects.iter().map(|o| o.size).sum();
     let bar = bar(output, "downloading", total);
-    let fetches = stream::iter(&objects).map(|object| one(&bucket, object, &folder, &base, &bar));
+    let http = Http::default();
+    let fetches = stream::iter(&objects).map(|object| one(&http, object, &folder, &bar));
     let fetched: Vec<bool> = fetches.buffer_unordered(AT_ONCE).try_collect().await?;
     bar.finish_and_clear();
     let new = fetched.iter().filter(|f| **f).count();
     output.talk(&format!("{new} of {} files downloaded, {} were there", objects.len(), objects.len() - new));
-    if !run.entity.status.state.is_final() {
+    if !state.is_final() {
         output.talk(&format!("{id} has not ended: more may come"));
     }
     output.data(&format!("{}\n", folder.display()))
 }
 
+/// What the run has left below `only`, with links to it.
+async fn list(client: &Client, id: &str, only: &str) -> Result<Vec<ResultObject>, Error> {
+    let mut objects = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = client.results(id, only, after.as_deref()).await?;
+        objects.extend(page.resources.into_iter().filter(|o| !o.name.ends_with('/')));
+        match page.next {
+            // A store that goes round in circles is not followed.
+            Some(next) if after.as_ref().is_none_or(|a| *a < next) => after = Some(next),
+            _ => return Ok(objects),
+        }
+    }
+}
+
 /// Fetches one file; `false`: it was there.
-async fn one(
-    bucket: &Bucket,
-    object: &Object,
-    folder: &Path,
-    base: &str,
-    bar: &ProgressBar,
-) -> Result<bool, Error> {
-    let target = folder.join(&object.key[base.len()..]);
+async fn one(http: &Http, found: &ResultObject, folder: &Path, bar: &ProgressBar) -> Result<bool, Error> {
+    let failed = |e: TransferError| Error::from(e.problem());
+    let link = |text: &str| {
+        let url = text.parse().map_err(|e| Error::internal(format!("the server's link cannot be used: {e}")));
+        url as Result<Url, Error>
+    };
+    let links = Links { get: link(&found.url)?, head: link(&found.head_url)? };
+    let origin = Linked::new(http, links).map_err(failed)?;
+    let object = Object { key: found.name.clone(), size: found.size, etag: found.etag.clone() };
+    let target = folder.join(&found.name);
     let stamp = target.with_file_name(format!(
         ".{}.{}",
         target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         object.etag.chars().filter(char::is_ascii_alphanumeric).collect::<String>()
     ));
-    if is_object(bucket, object, &target).await {
+    if is_object(&origin, &object, &target).await {
         bar.inc(object.size);
         return Ok(false);
     }
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent).map_err(|e| Error::file(parent, &e))?;
     }
-    fetch_on(bucket, object, &stamp, |n| bar.inc(n)).await.map_err(|e| Error::from(e.problem()))?;
+    fetch_on(&origin, &object, &stamp, |n| bar.inc(n)).await.map_err(failed)?;
     std::fs::rename(&stamp, &target).map_err(|e| Error::file(&target, &e))?;
     Ok(true)
 }

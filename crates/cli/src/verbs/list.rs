@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use trainyard_api::Page;
 use trainyard_client::Client;
 
-use super::follow::redraw;
+use super::{closing, follow::redraw};
 use crate::{Error, Output, output::RunsView};
 
 /// Time between two looks while watching.
@@ -13,27 +14,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAGE: u32 = 1000;
 
 /// `list training-runs`.
-pub(crate) async fn list(
-    client: &Client,
-    limit: u32,
-    all: bool,
-    watch: bool,
-    output: &Output,
-) -> Result<(), Error> {
+pub(crate) async fn list(client: &Client, limit: u32, watch: bool, output: &Output) -> Result<(), Error> {
     if output.is_original() {
         output.talk("Fetching the list of training runs ...");
     }
     let mut shown = String::new();
     loop {
-        let view = fetch(client, if all { u32::MAX } else { limit }, output.is_original()).await?;
+        let runs =
+            pages(limit, |n, next: Option<String>| async move { Ok(client.runs(n, next.as_deref()).await?) })
+                .await?;
+        let view = RunsView { runs, original: output.is_original() };
         if !watch {
             output.show(&view)?;
-            if output.is_for_people() {
-                output.talk(&format!("\n{} records found.", view.runs.len()));
-                if output.is_original() {
-                    output.talk("OK\nList all training-runs successful");
-                }
-            }
+            closing(output, view.runs.len(), "List all training-runs successful");
             return Ok(());
         }
         redraw(output, &view, &mut shown)?;
@@ -41,17 +34,22 @@ pub(crate) async fn list(
     }
 }
 
-async fn fetch(client: &Client, limit: u32, original: bool) -> Result<RunsView, Error> {
-    let mut runs = Vec::new();
+/// Up to `limit` entries of a list that comes in pages; `page` fetches one, of so many entries, or the
+/// one that a link leads to.
+pub(crate) async fn pages<T, F: Future<Output = Result<Page<T>, Error>>>(
+    limit: u32,
+    page: impl Fn(u32, Option<String>) -> F,
+) -> Result<Vec<T>, Error> {
+    let mut entries = Vec::new();
     let mut next: Option<String> = None;
     loop {
-        let left = limit - runs.len() as u32;
-        let page = client.runs(left.clamp(1, PAGE), next.as_deref()).await?;
-        runs.extend(page.resources);
-        next = page.next.map(|n| n.url);
-        if next.is_none() || runs.len() as u32 >= limit {
-            runs.truncate(limit as usize);
-            return Ok(RunsView { runs, original });
+        let left = limit - entries.len() as u32;
+        let fetched = page(left.clamp(1, PAGE), next).await?;
+        entries.extend(fetched.resources);
+        next = fetched.next.map(|n| n.url);
+        if next.is_none() || entries.len() as u32 >= limit {
+            entries.truncate(limit as usize);
+            return Ok(entries);
         }
     }
 }

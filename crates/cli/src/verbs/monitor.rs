@@ -1,23 +1,51 @@
 //! `monitor training-runs ID [logs [last N]|metrics]`.
 
-use trainyard_api::{Code, Phase, Problem};
+use trainyard_api::{Code, Metric, Phase, Problem};
 use trainyard_client::{Client, MonitorOptions};
 
 use super::follow::interruptible;
-use crate::{Error, Output, ids, output::spinner};
+use crate::{
+    Error, Output, ids,
+    nouns::Noun,
+    output::{spinner, tame},
+};
+
+/// What is shown.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    phases: bool,
+    log: bool,
+    metrics: bool,
+}
+
+const LOG: Wanted = Wanted { phases: false, log: true, metrics: false };
+
+/// A metric as a line: for people as IBM's client prints it, for programs as JSON.
+fn line_of(metric: &Metric, output: &Output) -> String {
+    if !output.is_for_people() {
+        return serde_json::to_string(metric).map_or_else(|_| String::new(), |json| json + "\n");
+    }
+    let values: Vec<String> = metric.values.iter().map(|v| format!("{}:{}", v.name, v.value)).collect();
+    let (iteration, phase) = (metric.iteration, &metric.phase);
+    tame(&format!("{} iteration:{iteration} phase:{phase} {}", metric.timestamp, values.join(" "))) + "\n"
+}
 
 /// `monitor training-runs ID …`.
 pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) -> Result<(), Error> {
-    let [run, what @ ..] = ids::after_noun(words) else {
+    let (noun, [run, what @ ..]) = Noun::split(words) else {
         return Err(Error::new(Code::Usage, "which run?"));
     };
+    if noun != Noun::TrainingRuns {
+        return Err(noun.refuse("monitor"));
+    }
     let what: Vec<&str> = what.iter().map(String::as_str).collect();
-    let (phases, last) = match what.as_slice() {
-        [] => (true, None),
-        ["logs"] => (false, None),
-        ["logs", "last"] => (false, Some(10)),
+    let (wanted, last) = match what.as_slice() {
+        [] => (Wanted { phases: true, log: true, metrics: true }, None),
+        ["metrics"] => (Wanted { metrics: true, ..Wanted::default() }, None),
+        ["logs"] => (LOG, None),
+        ["logs", "last"] => (LOG, Some(10)),
         ["logs", "last", n] => match n.parse::<usize>() {
-            Ok(n) if n <= 1000 => (false, Some(n)),
+            Ok(n) if n <= 1000 => (LOG, Some(n)),
             _ => {
                 return Err(Error::new(
                     Code::Usage,
@@ -25,19 +53,14 @@ pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) 
                 ));
             }
         },
-        ["metrics"] => {
-            return Err(Problem::new(Code::NotYet, "metrics are not collected yet")
-                .hint("what the program prints is in `monitor training-runs ID logs`")
-                .into());
-        }
         other => {
             let problem =
                 Problem::new(Code::Usage, format!("`{}` is not something to monitor", other.join(" ")));
-            return Err(problem.hint("write `logs`, `logs last N`, or nothing").into());
+            return Err(problem.hint("write `logs`, `logs last N`, `metrics`, or nothing").into());
         }
     };
     let id = ids::find(client, run).await?;
-    output.talk(&format!("Starting to fetch status messages for model-id '{id}'"));
+    output.talk(&format!("Starting to fetch status and metrics messages for model-id '{id}'"));
     let following = async {
         let options = MonitorOptions { last, ..MonitorOptions::default() };
         let mut monitor = client.monitor(&id, options).await?;
@@ -48,15 +71,18 @@ pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) 
             if status.phase != phase && status.phase.is_some() {
                 phase = status.phase;
                 let word = phase.map_or("", Phase::as_str);
-                if phases {
+                if wanted.phases {
                     spinner.suspend(|| output.data(&format!("Status: {word}\n")))?;
                 }
                 spinner.set_message(word.to_lowercase());
             }
-            if status.log {
+            if status.log && wanted.log {
                 let line = |l: &str| format!("[--LOGS]      {l}\n");
                 let text: String = status.message.lines().map(line).collect();
                 spinner.suspend(|| output.data(&text))?;
+            }
+            for metric in status.metrics.iter().filter(|_| wanted.metrics) {
+                spinner.suspend(|| output.data(&line_of(metric, output)))?;
             }
         }
         spinner.finish_and_clear();

@@ -3,8 +3,8 @@
 use trainyard_api::{NewRun, Run};
 use trainyard_client::Client;
 
-use super::follow;
-use crate::{Error, Output, ids, output::RunView};
+use super::train::submitted_run;
+use crate::{Error, Output, ids};
 
 /// `rerun RUN`.
 pub(crate) async fn rerun(client: &Client, run: &str, follow: bool, output: &Output) -> Result<(), Error> {
@@ -12,14 +12,7 @@ pub(crate) async fn rerun(client: &Client, run: &str, follow: bool, output: &Out
     let new = again(client.run(&id).await?);
     output.talk(&format!("Starting to train {id} again ..."));
     let run = client.submit(&new).await?;
-    let id = run.metadata.guid.to_string();
-    if output.is_for_people() {
-        output.talk("OK");
-        output.data(&format!("Model-ID is '{id}'\n"))?;
-    } else {
-        output.show(&RunView(run))?;
-    }
-    if follow { follow::to_the_end(client, &id, output).await } else { Ok(()) }
+    submitted_run(client, run, follow, output).await
 }
 
 fn again(run: Run) -> NewRun {

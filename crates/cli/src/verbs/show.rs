@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use trainyard_client::Client;
 
-use super::{follow::redraw, only_run};
-use crate::{Error, Output, output::RunView};
+use super::follow::redraw;
+use crate::{Error, Output, ids, output::RunView};
 
 /// Time between two looks while watching.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// `show training-runs ID`.
-pub(crate) async fn show(
-    client: &Client,
-    words: &[String],
-    watch: bool,
-    output: &Output,
-) -> Result<(), Error> {
-    let id = only_run(client, words).await?;
+pub(crate) async fn show(client: &Client, run: &str, watch: bool, output: &Output) -> Result<(), Error> {
+    let id = ids::find(client, run).await?;
     if output.is_original() {
         output.talk(&format!("Fetching the training runs details with MODEL-ID '{id}' ..."));
     }

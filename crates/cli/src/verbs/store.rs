@@ -1,53 +1,65 @@
-//! `store training-runs ID`: the model folder becomes a stored model.
+//! `store`: the model folder of a run becomes a stored model; a definition or a model is uploaded.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use serde_json::{Value, json};
-use trainyard_api::{Code, NewModelAsset, Problem, StoredModel};
+use trainyard_api::{Code, NewModelAsset, Problem};
 use trainyard_client::Client;
 
-use crate::{Error, Output, ids, output::Shown};
+use super::{definitions, models, train};
+use crate::{Error, Output, ids, nouns::Noun};
 
 /// First and longest pause between looks.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
 
-struct ModelView(StoredModel);
-
-impl Shown for ModelView {
-    fn people(&self, _: bool) -> String {
-        format!("Model store successful. Model-ID is '{}'.\n", self.0.metadata.guid)
-    }
-
-    fn value(&self) -> Value {
-        json!(self.0)
-    }
-
-    fn names(&self) -> Vec<String> {
-        vec![self.0.metadata.guid.to_string()]
-    }
-}
-
-/// `store training-runs ID [MANIFEST]`.
+/// `store training-runs ID [MANIFEST]`, `store training-definitions ZIP MANIFEST`, or `store MODEL MANIFEST`.
 pub(crate) async fn store(
     client: &Client,
     words: &[String],
     name: Option<String>,
     output: &Output,
 ) -> Result<(), Error> {
-    let (run, manifest) = match ids::after_noun(words) {
+    match (Noun::split(words), words) {
+        ((Noun::TrainingDefinitions, [zip, manifest]), _) => {
+            definitions::store(client, zip.as_ref(), manifest.as_ref(), output).await
+        }
+        // A file is no run.
+        (_, [archive, manifest]) if Path::new(archive).is_file() => {
+            models::store(client, archive.as_ref(), manifest.as_ref(), output).await
+        }
+        ((Noun::TrainingRuns, rest), _) => store_run(client, rest, name, output).await,
+        ((Noun::TrainingDefinitions | Noun::Models | Noun::Frameworks, _), _) => {
+            let problem = Problem::new(Code::Usage, format!("`store {}` is not complete", words.join(" ")));
+            let hint =
+                "write `training-runs ID`, `training-definitions ZIP MANIFEST` or `MODEL.tar.gz MANIFEST`";
+            Err(problem.hint(hint).into())
+        }
+        ((other, _), _) => Err(other.refuse("store")),
+    }
+}
+
+/// `store training-runs ID [MANIFEST]`.
+async fn store_run(
+    client: &Client,
+    words: &[String],
+    name: Option<String>,
+    output: &Output,
+) -> Result<(), Error> {
+    let (run, manifest) = match words {
         [run] => (run, None),
         [run, manifest] => (run, Some(manifest)),
         _ => return Err(Error::new(Code::Usage, "write `store training-runs ID`")),
     };
-    if let Some(manifest) = manifest {
-        let path = std::path::Path::new(manifest);
-        std::fs::metadata(path).map_err(|e| Error::file(path, &e))?;
-        output.talk("the manifest's fields were never described; it is not used");
-    }
+    // Its fields were never described: what a model has is taken.
+    let manifest = manifest.map(|path| {
+        let text = train::text_of(Path::new(path))?;
+        Ok::<_, Error>(trainyard_manifest::parse_definition(path, &text)?)
+    });
+    let manifest = manifest.transpose()?;
     let id = ids::find(client, run).await?;
+    let name = name.or_else(|| manifest.as_ref().map(|m| m.name.clone()));
     let name = name.unwrap_or_else(|| format!("{id} model saved from CLI"));
-    let asset = NewModelAsset { name: Some(name), description: None };
+    let asset = NewModelAsset { name: Some(name), description: manifest.and_then(|m| m.description) };
     let stored = client.store_model(&id, &asset).await?;
     let guid = stored.entity.ml_asset_guid.to_string();
     let mut pause = FIRST;
@@ -56,8 +68,7 @@ pub(crate) async fn store(
         let status = &model.entity.model_version.content_status;
         match status.state.as_str() {
             "persisted" => {
-                output.talk("OK");
-                return output.show(&ModelView(model));
+                return models::stored(model, output);
             }
             "persisting_failed" => {
                 let why = status.message.clone().unwrap_or_default();

@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use clap::ValueEnum;
 use serde_json::json;
 use trainyard_api::{
     Bucket, Code, ComputeConfiguration, DataReference, Execution, Framework, ModelDefinition, NewDefinition,
-    NewRun, Problem, Runtime,
+    NewRun, Problem, Run, Runtime,
 };
+use trainyard_client::Client;
 use trainyard_definition::{Limits, Packed, check, pack};
 use trainyard_manifest::{TrainingManifest, parse, resolve};
 
-use super::follow;
+use super::{definitions, follow};
 use crate::{
     Error, Output,
     args::TrainArguments,
     config::Connection,
+    nouns::Noun,
     output::{RunView, bar, spinner},
 };
 
@@ -26,10 +29,23 @@ pub(crate) async fn train(
     arguments: &TrainArguments,
     output: &Output,
 ) -> Result<(), Error> {
-    let manifest = read(&arguments.manifest, &arguments.set)?;
+    let (code, manifest) = match arguments.words.as_slice() {
+        [code, manifest] => (code, manifest),
+        [noun, definition, version, manifest]
+            if Noun::from_str(noun, false) == Ok(Noun::TrainingDefinitions) =>
+        {
+            return train_stored(connection, definition, version, manifest, arguments, output).await;
+        }
+        words => {
+            let problem = Problem::new(Code::Usage, format!("`train {}` is not complete", words.join(" ")));
+            let hint = "write `train CODE MANIFEST` or `train training-definitions ID VERSION MANIFEST`";
+            return Err(problem.hint(hint).into());
+        }
+    };
+    let manifest = read(Path::new(manifest), &arguments.set)?;
     let mut new = run_of(&manifest, connection)?;
     output.talk("Starting to train ...");
-    let zip = Zip::of(&arguments.code, output)?;
+    let zip = Zip::of(Path::new(code), output)?;
 
     let client = &connection.client;
     let definition = client.create_definition(&definition_of(&manifest)).await?;
@@ -51,6 +67,35 @@ pub(crate) async fn train(
             return Err(failed.into());
         }
     };
+    submitted_run(client, run, arguments.follow, output).await
+}
+
+/// `train training-definitions ID VERSION MANIFEST`.
+async fn train_stored(
+    connection: &Connection,
+    definition: &str,
+    version: &str,
+    manifest: &str,
+    arguments: &TrainArguments,
+    output: &Output,
+) -> Result<(), Error> {
+    let client = &connection.client;
+    let manifest = read(Path::new(manifest), &arguments.set)?;
+    let mut new = run_of(&manifest, connection)?;
+    output.talk("Starting to train ...");
+    let definition = definitions::find(client, definition).await?;
+    new.model_definition.definition_href = Some(format!("{}/versions/{version}", definition.metadata.url));
+    let run = client.submit(&new).await?;
+    submitted_run(client, run, arguments.follow, output).await
+}
+
+/// Says which run it is, and follows it where that is asked for.
+pub(crate) async fn submitted_run(
+    client: &Client,
+    run: Run,
+    follow: bool,
+    output: &Output,
+) -> Result<(), Error> {
     let id = run.metadata.guid.to_string();
     if output.is_for_people() {
         output.talk("OK");
@@ -58,33 +103,38 @@ pub(crate) async fn train(
     } else {
         output.show(&RunView(run))?;
     }
-    if arguments.follow { follow::to_the_end(client, &id, output).await } else { Ok(()) }
+    if follow { follow::to_the_end(client, &id, output).await } else { Ok(()) }
 }
 
 /// Reads and checks a manifest.
 pub(crate) fn read(path: &Path, set: &[String]) -> Result<TrainingManifest, Error> {
+    Ok(parse(&path.display().to_string(), &text_of(path)?, set)?)
+}
+
+/// The text of a manifest.
+pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
     let text = std::fs::read(path).map_err(|e| Error::file(path, &e))?;
     let text = String::from_utf8(text).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Error::new(Code::Manifest, format!("{}: line {line} is not UTF-8 text", path.display()))
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    Ok(parse(&path.display().to_string(), text, set)?)
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// What is packed, checked and ready to go.
-enum Zip {
+pub(crate) enum Zip {
     Given { path: PathBuf, size: u64 },
     Made { file: tempfile::NamedTempFile, size: u64 },
 }
 
-struct Ready {
+/// See [`Zip`].
+pub(crate) struct Ready {
     zip: Zip,
-    size: u64,
+    pub(crate) size: u64,
 }
 
 impl Ready {
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match &self.zip {
             Zip::Given { path, .. } => path,
             Zip::Made { file, .. } => file.path(),
@@ -93,7 +143,7 @@ impl Ready {
 }
 
 impl Zip {
-    fn of(code: &Path, output: &Output) -> Result<Ready, Error> {
+    pub(crate) fn of(code: &Path, output: &Output) -> Result<Ready, Error> {
         let zip = if code.is_dir() { Self::made(code, output)? } else { Self::given(code)? };
         let size = match &zip {
             Self::Given { size, .. } | Self::Made { size, .. } => *size,
@@ -143,8 +193,8 @@ fn describe(folder: &Path, packed: &Packed, output: &Output) {
     }
 }
 
-fn framework(manifest: &TrainingManifest) -> Framework {
-    let f = &manifest.model_definition.framework;
+/// A framework as requests have it.
+pub(crate) fn framework_value(f: &trainyard_manifest::Framework) -> Framework {
     let runtime =
         |r: &trainyard_manifest::Runtime| Runtime { name: r.name.clone(), version: r.version.clone() };
     Framework {
@@ -154,9 +204,9 @@ fn framework(manifest: &TrainingManifest) -> Framework {
     }
 }
 
-fn author(manifest: &TrainingManifest) -> Option<serde_json::Value> {
-    let a = manifest.model_definition.author.as_ref()?;
-    Some(json!({ "name": a.name, "email": a.email }))
+/// An author as requests have it.
+pub(crate) fn author_value(a: &trainyard_manifest::Author) -> serde_json::Value {
+    json!({ "name": a.name, "email": a.email })
 }
 
 fn definition_of(manifest: &TrainingManifest) -> NewDefinition {
@@ -164,8 +214,8 @@ fn definition_of(manifest: &TrainingManifest) -> NewDefinition {
     NewDefinition {
         name: d.name.clone(),
         description: d.description.clone(),
-        author: author(manifest),
-        framework: framework(manifest),
+        author: d.author.as_ref().map(author_value),
+        framework: framework_value(&d.framework),
         command: Some(d.execution.command.clone()),
         training_data_reference: None,
     }
@@ -183,8 +233,8 @@ fn run_of(manifest: &TrainingManifest, connection: &Connection) -> Result<NewRun
         model_definition: ModelDefinition {
             name: d.name.clone(),
             description: d.description.clone(),
-            author: author(manifest),
-            framework: framework(manifest),
+            author: d.author.as_ref().map(author_value),
+            framework: framework_value(&d.framework),
             definition_href: None,
             execution: Execution {
                 command: d.execution.command.clone(),

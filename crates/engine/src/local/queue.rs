@@ -69,6 +69,11 @@ impl Queue {
         &self.capacity
     }
 
+    /// How many GPUs runs hold.
+    pub fn gpus_in_use(&self) -> usize {
+        self.held.values().map(|a| a.gpus.len()).sum()
+    }
+
     /// Puts a run into the queue at its place.
     pub fn enqueue(&mut self, number: i64, run: RunId, demand: Demand) {
         if !self.held.contains_key(&run) {

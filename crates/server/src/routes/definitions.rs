@@ -1,36 +1,55 @@
-//! Training definitions: made, given their zip, listed, removed.
-
-use std::io::Write;
+//! Training definitions: made, given their zip, in versions, listed, removed.
 
 use axum::{
     Json,
-    body::Body as HttpBody,
-    extract::{Path, Query, Request, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    extract::{Request, State},
+    http::StatusCode,
+    response::Response,
 };
-use futures::StreamExt;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use trainyard_api::{Code, Definition, NewDefinition, Page, Time, runner::Package};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use trainyard_api::{
+    Code, ContentStatus, Definition, DefinitionVersion, NewDefinition, Page, Time, Uuid, runner::Package,
+};
 use trainyard_definition as definition;
 use trainyard_store::{Caller, DefinitionRecord};
+use utoipa::ToSchema;
 
-use super::{owned, paging::Paging};
+use super::{
+    documented::{Bounded, Conflicts, File, Refused},
+    files::file_answer,
+    owned,
+    paging::Paging,
+};
 use crate::{
     auth::User,
-    problem::{Answer, Body, Refusal},
+    extract::{Body, MaybeBody, Path, Query},
+    problem::{Answer, Refusal},
     render,
     state::App,
+    uploads::{Upload, disk, receive},
     zips,
 };
 
-/// `POST /v3/ml_assets/training_definitions`.
+/// Make a definition, without its zip.
+#[utoipa::path(
+    post, path = "/v3/ml_assets/training_definitions", tag = "training definitions",
+    request_body = NewDefinition,
+    responses(
+        (status = 201, description = "Made; its zip is put to `content_url`", body = Definition),
+        Refused, Bounded,
+    ),
+)]
 pub(crate) async fn create(
     State(app): State<App>,
     User(caller): User,
-    Body(mut new): Body<NewDefinition>,
+    Body(new): Body<NewDefinition>,
 ) -> Answer<(StatusCode, Json<Definition>)> {
+    let record = app.store.add_definition(&caller.owner, checked(new)?, Time::now()).await?;
+    Ok((StatusCode::CREATED, Json(render::definition(&app, record))))
+}
+
+fn checked(mut new: NewDefinition) -> Answer<NewDefinition> {
     // Kept as it came, for old clients; a run brings its own keys, so none are kept here.
     if let Some(reference) = &mut new.training_data_reference {
         blank_secrets(reference);
@@ -38,11 +57,14 @@ pub(crate) async fn create(
     if new.name.trim().is_empty() || new.framework.name.trim().is_empty() {
         return Err(Refusal::new(Code::Request, "`name` and `framework.name` have to be there"));
     }
-    let record = app.store.add_definition(&caller.owner, new, Time::now()).await?;
-    Ok((StatusCode::CREATED, Json(render::definition(&app, record))))
+    Ok(new)
 }
 
-/// `GET /v3/ml_assets/training_definitions`.
+/// List definitions, newest first.
+#[utoipa::path(
+    get, path = "/v3/ml_assets/training_definitions", tag = "training definitions", params(Paging),
+    responses((status = 200, description = "A page", body = Page<Definition>), Refused),
+)]
 pub(crate) async fn list(
     State(app): State<App>,
     User(caller): User,
@@ -58,56 +80,160 @@ pub(crate) fn find(app: &App, caller: &Caller, id: &str) -> Answer<DefinitionRec
     owned::find(caller, id, |id| app.store.definition(id))
 }
 
-/// `GET /v3/ml_assets/training_definitions/{id}`.
+/// A version of a definition, if it is the caller's.
+fn find_version(app: &App, caller: &Caller, id: &str, version: &str) -> Answer<DefinitionRecord> {
+    let definition = find(app, caller, id)?;
+    let missing = || Refusal::not_found("version", version);
+    let version: Uuid = version.parse().map_err(|_| missing())?;
+    match app.store.definition_version(version) {
+        Ok(record) if record.id == definition.id => Ok(record),
+        Ok(_) | Err(trainyard_store::Error::NotFound) => Err(missing()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a run's `definition_href` names: a definition, or one version of it.
+pub(crate) fn find_by_href(app: &App, caller: &Caller, href: &str) -> Answer<DefinitionRecord> {
+    let path = href.split(['?', '#']).next().unwrap_or("");
+    let mut parts = path.split('/').skip_while(|p| *p != "training_definitions").skip(1);
+    match (parts.next().unwrap_or(""), parts.next(), parts.next()) {
+        (id, Some("versions"), Some(version)) => find_version(app, caller, id, version),
+        (id, ..) => find(app, caller, id),
+    }
+}
+
+/// Show a definition, with its newest version.
+#[utoipa::path(
+    get, path = "/v3/ml_assets/training_definitions/{id}", tag = "training definitions",
+    params(("id" = String, Path, description = "Id of the definition")),
+    responses((status = 200, description = "The definition", body = Definition), Refused),
+)]
 pub(crate) async fn show(
     State(app): State<App>,
     User(caller): User,
     Path(id): Path<String>,
 ) -> Answer<Json<Definition>> {
-    let record = find(&app, &caller, &id)?;
-    Ok(Json(render::definition(&app, record)))
+    Ok(Json(render::definition(&app, find(&app, &caller, &id)?)))
 }
 
-/// `DELETE /v3/ml_assets/training_definitions/{id}`. Runs that use its zip keep it.
+/// Make a new version, without its zip. A body says what the definition is from now on.
+#[utoipa::path(
+    post, path = "/v3/ml_assets/training_definitions/{id}", tag = "training definitions",
+    params(("id" = String, Path, description = "Id of the definition")),
+    request_body = Option<NewDefinition>,
+    responses(
+        (status = 201, description = "Made; its zip is put to `content_url`", body = Definition),
+        Refused, Bounded,
+    ),
+)]
+pub(crate) async fn create_version(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+    MaybeBody(new): MaybeBody<NewDefinition>,
+) -> Answer<(StatusCode, Json<Definition>)> {
+    let record = find(&app, &caller, &id)?;
+    let body = new.map_or_else(|| Ok(record.body.clone()), checked)?;
+    let record = app.store.add_definition_version(record.id, body, Time::now()).await?;
+    Ok((StatusCode::CREATED, Json(render::definition(&app, record))))
+}
+
+/// Remove a definition and its versions. Runs that use a zip of it keep it.
+#[utoipa::path(
+    delete, path = "/v3/ml_assets/training_definitions/{id}", tag = "training definitions",
+    params(("id" = String, Path, description = "Id of the definition")),
+    responses((status = 204, description = "Removed"), Refused),
+)]
 pub(crate) async fn delete(
     State(app): State<App>,
     User(caller): User,
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let record = find(&app, &caller, &id)?;
+    let versions = app.store.definition_versions(record.id).await?;
     app.store.remove_definition(record.id).await?;
-    if let Some(content) = record.content {
+    for content in versions.into_iter().filter_map(|v| v.content) {
         zips::remove_if_free(&app, &content.sha256).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT …/versions/{version}/content`: the zip, streamed to disk, checked, and kept by content.
+/// Versions of a definition.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DefinitionVersions {
+    /// Newest first.
+    resources: Vec<DefinitionVersion>,
+}
+
+/// List the versions of a definition, newest first.
+#[utoipa::path(
+    get, path = "/v3/ml_assets/training_definitions/{id}/versions", tag = "training definitions",
+    params(("id" = String, Path, description = "Id of the definition")),
+    responses((status = 200, description = "All versions", body = DefinitionVersions), Refused),
+)]
+pub(crate) async fn versions(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<Json<DefinitionVersions>> {
+    let record = find(&app, &caller, &id)?;
+    let versions = app.store.definition_versions(record.id).await?;
+    let shown = |r| render::definition(&app, r).entity.training_definition_version;
+    Ok(Json(DefinitionVersions { resources: versions.into_iter().map(shown).collect() }))
+}
+
+/// Show a definition with one of its versions.
+#[utoipa::path(
+    get, path = "/v3/ml_assets/training_definitions/{id}/versions/{version}", tag = "training definitions",
+    params(
+        ("id" = String, Path, description = "Id of the definition"),
+        ("version" = String, Path, description = "Id of the version"),
+    ),
+    responses((status = 200, description = "The definition", body = Definition), Refused),
+)]
+pub(crate) async fn show_version(
+    State(app): State<App>,
+    User(caller): User,
+    Path((id, version)): Path<(String, String)>,
+) -> Answer<Json<Definition>> {
+    Ok(Json(render::definition(&app, find_version(&app, &caller, &id, &version)?)))
+}
+
+/// What a zip came to.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct DefinitionContent {
+    content_status: ContentStatus,
+    /// SHA-256 of the zip, in hexadecimal.
+    sha256: String,
+    /// Bytes of the zip.
+    size: u64,
+    /// Files in it.
+    files: u64,
+    /// Bytes of them.
+    unpacked_size: u64,
+}
+
+/// Put the zip of a version: the raw bytes.
+#[utoipa::path(
+    put, path = "/v3/ml_assets/training_definitions/{id}/versions/{version}/content",
+    tag = "training definitions",
+    params(
+        ("id" = String, Path, description = "Id of the definition"),
+        ("version" = String, Path, description = "Id of the version"),
+    ),
+    request_body(content = File, content_type = "application/octet-stream"),
+    responses((status = 200, description = "Kept", body = DefinitionContent), Refused, Bounded),
+)]
 pub(crate) async fn put_content(
     State(app): State<App>,
     User(caller): User,
     Path((id, version)): Path<(String, String)>,
     request: Request,
-) -> Answer<Json<Value>> {
-    let record = find(&app, &caller, &id)?;
-    if record.version.to_string() != version {
-        return Err(Refusal::not_found("version", version));
-    }
+) -> Answer<Json<DefinitionContent>> {
+    let record = find_version(&app, &caller, &id, &version)?;
     let limits = app.config.definition;
-    let mut file = tempfile::NamedTempFile::new_in(app.folder.tmp()).map_err(disk)?;
-    let mut hash = Sha256::new();
-    let mut size = 0u64;
-    let mut body = request.into_body().into_data_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|e| Refusal::new(Code::Request, format!("the body broke off: {e}")))?;
-        size += chunk.len() as u64;
-        if size > limits.zip_bytes {
-            let error = definition::Error::ZipBytes { found: size, limit: limits.zip_bytes };
-            return Err(error.problem().into());
-        }
-        hash.update(&chunk);
-        file.write_all(&chunk).map_err(disk)?;
-    }
+    let too_large = |found| definition::Error::ZipBytes { found, limit: limits.zip_bytes }.problem().into();
+    let Upload { file, sha256, size } = receive(&app, request, limits.zip_bytes, too_large).await?;
     let (file, summary) = tokio::task::spawn_blocking(move || {
         let summary = definition::check(file.path(), &limits).map_err(|e| Refusal::from(e.problem()))?;
         file.as_file().sync_all().map_err(disk)?;
@@ -115,64 +241,75 @@ pub(crate) async fn put_content(
     })
     .await
     .map_err(Refusal::internal)??;
-    let package = Package { sha256: hex::encode(hash.finalize()), size };
+    let package = Package { sha256, size };
     {
         let _guard = app.definitions.write().await;
         file.persist(app.folder.definition(&package.sha256)).map_err(|e| disk(e.error))?;
-        app.store.set_definition_content(record.id, package.clone(), Time::now()).await?;
+        app.store.set_definition_content(record.version, package.clone(), Time::now()).await?;
     }
     if let Some(replaced) = record.content.filter(|c| c.sha256 != package.sha256) {
         zips::remove_if_free(&app, &replaced.sha256).await;
     }
-    Ok(Json(json!({
-        "content_status": { "state": "persisted" },
-        "sha256": package.sha256,
-        "size": package.size,
-        "files": summary.files,
-        "unpacked_size": summary.bytes,
-    })))
+    Ok(Json(DefinitionContent {
+        content_status: ContentStatus { state: "persisted".to_owned(), message: None },
+        sha256: package.sha256,
+        size: package.size,
+        files: summary.files,
+        unpacked_size: summary.bytes,
+    }))
 }
 
-/// The data folder cannot be written.
-#[expect(clippy::needless_pass_by_value, reason = "for use in `map_err`")]
-pub(crate) fn disk(error: std::io::Error) -> Refusal {
-    tracing::error!(%error, "the data folder cannot be used");
-    Refusal::new(Code::ServerStorage, "the server cannot write its data folder: its disk may be full")
-}
-
-/// `GET …/versions/{version}/content`.
-pub(crate) async fn get_content(
+/// Fetch the zip of a version.
+#[utoipa::path(
+    get, path = "/v3/ml_assets/training_definitions/{id}/versions/{version}/content",
+    tag = "training definitions",
+    params(
+        ("id" = String, Path, description = "Id of the definition"),
+        ("version" = String, Path, description = "Id of the version"),
+    ),
+    responses(
+        (status = 200, description = "The zip", body = File, content_type = "application/zip"),
+        Refused, Conflicts,
+    ),
+)]
+pub(crate) async fn get_version_content(
     State(app): State<App>,
     User(caller): User,
     Path((id, version)): Path<(String, String)>,
 ) -> Answer<Response> {
-    let record = find(&app, &caller, &id)?;
-    if record.version.to_string() != version {
-        return Err(Refusal::not_found("version", version));
-    }
+    content(&app, find_version(&app, &caller, &id, &version)?).await
+}
+
+/// Fetch the zip of the newest version.
+#[utoipa::path(
+    get, path = "/v3/ml_assets/training_definitions/{id}/content", tag = "training definitions",
+    params(("id" = String, Path, description = "Id of the definition")),
+    responses(
+        (status = 200, description = "The zip", body = File, content_type = "application/zip"),
+        Refused, Conflicts,
+    ),
+)]
+pub(crate) async fn get_content(
+    State(app): State<App>,
+    User(caller): User,
+    Path(id): Path<String>,
+) -> Answer<Response> {
+    content(&app, find(&app, &caller, &id)?).await
+}
+
+async fn content(app: &App, record: DefinitionRecord) -> Answer<Response> {
     let content = record
         .content
-        .ok_or_else(|| Refusal::new(Code::DefinitionContent, "this definition has been given no zip yet"))?;
+        .ok_or_else(|| Refusal::new(Code::DefinitionContent, "this version has been given no zip yet"))?;
     file_answer(&app.folder.definition(&content.sha256), "application/zip").await
 }
 
-/// A file as an answer, streamed.
-pub(crate) async fn file_answer(path: &std::path::Path, kind: &'static str) -> Answer<Response> {
-    let file = tokio::fs::File::open(path).await.map_err(|e| match e.kind() {
-        // Somebody cleaned up by hand: to ask again and again would not bring it back.
-        std::io::ErrorKind::NotFound => Refusal::new(Code::NotFound, "the file is not there any more"),
-        _ => Refusal::internal(e),
-    })?;
-    let size = file.metadata().await.map_err(Refusal::internal)?.len();
-    let stream = tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024);
-    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
-    Ok((headers, HttpBody::from_stream(stream)).into_response())
-}
-
-fn blank_secrets(value: &mut Value) {
+/// Takes keys and passwords out of what is kept as it came.
+pub(crate) fn blank_secrets(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
+                let key = key.to_lowercase();
                 if key.contains("secret") || key.contains("password") {
                     *value = Value::from("***");
                 }

@@ -1,49 +1,103 @@
 //! The instance, as the original described one, and the frameworks that it runs.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
-use serde_json::{Value, json};
+use axum::{Json, extract::State};
+use serde::Serialize;
+use trainyard_api::{Account, Count, Instance, InstanceEntity, InstanceMetadata, Link, Owner, Usage};
+use utoipa::ToSchema;
 
-use crate::{auth::User, problem::Answer, state::App};
+use super::documented::Refused;
+use crate::{auth::User, extract::Path, problem::Answer, state::App};
 
-/// `GET /v3/wml_instances/{id}`: any id names this server.
+/// The instance. Any id names this server.
+#[utoipa::path(
+    get, path = "/v3/wml_instances/{id}", tag = "instance",
+    params(("id" = String, Path, description = "Any")),
+    responses((status = 200, description = "The instance", body = Instance), Refused),
+)]
 pub(crate) async fn show(
     State(app): State<App>,
     User(caller): User,
     Path(id): Path<String>,
-) -> Answer<Json<Value>> {
-    let url = format!("{}/v3/wml_instances/{id}", app.url);
-    let gpus = app.conductor.queue(|q| q.capacity().gpus.len());
-    Ok(Json(json!({
-        "metadata": { "guid": id, "url": url },
-        "entity": {
-            "source": "trainyard",
-            "published_models": { "url": format!("{url}/published_models") },
-            "deployments": { "url": format!("{url}/deployments") },
-            "usage": { "gpu_count": { "limit": gpus } },
-            "plan": "own machines",
-            "status": "Active",
-            "region": "local",
-            "account": { "name": caller.owner },
-            "owner": { "user_id": caller.owner, "admin": caller.admin },
-            "version": env!("CARGO_PKG_VERSION"),
+) -> Answer<Json<Instance>> {
+    let url = app.instance_url(&id);
+    let (gpus, used) = app.conductor.queue(|q| (q.capacity().gpus.len(), q.gpus_in_use()));
+    let link = |name: &str| Link { url: format!("{url}/{name}") };
+    let entity = InstanceEntity {
+        source: "trainyard".to_owned(),
+        published_models: link("published_models"),
+        deployments: link("deployments"),
+        usage: Usage {
+            gpu_count: Count { limit: Some(gpus as u64), current: used as u64 },
+            model_count: Count { limit: None, current: app.store.count_models(&caller.owner)? },
+            deployment_count: Count { limit: None, current: 0 },
         },
-    })))
+        plan_id: "own-machines".to_owned(),
+        plan: "own machines".to_owned(),
+        status: "Active".to_owned(),
+        organization_guid: String::new(),
+        space_guid: String::new(),
+        region: "local".to_owned(),
+        account: Account { id: caller.owner.clone(), name: caller.owner.clone(), kind: "USER".to_owned() },
+        owner: Owner { user_id: caller.owner, admin: caller.admin },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Ok(Json(Instance { metadata: InstanceMetadata { guid: id, url }, entity }))
 }
 
-/// `GET /v3/models/frameworks`.
-pub(crate) async fn frameworks(State(app): State<App>, _: User) -> Answer<Json<Value>> {
-    let pythons: Vec<&str> = app.pythons().await.iter().map(|p| p.version.as_str()).collect();
-    let entry = |e: &trainyard_environment::Entry| json!({ "name": e.name, "version": e.version, "runtimes": e.python, "packages": e.packages });
-    let compute = |(name, d): (&str, trainyard_api::runner::Demand)| {
-        let refusal = app.conductor.queue(|q| q.capacity().refusal(&d));
-        json!({ "name": name, "cpus": d.cpus, "memory": d.memory, "gpus": d.gpus, "unavailable": refusal })
+/// A framework that can be asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OfferedFramework {
+    name: String,
+    version: String,
+    /// Python versions that it runs on.
+    runtimes: Vec<String>,
+    /// Pinned requirements of its environment.
+    packages: Vec<String>,
+}
+
+/// A compute configuration that can be asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OfferedCompute {
+    name: String,
+    cpus: f64,
+    /// Bytes.
+    memory: u64,
+    gpus: u32,
+    /// Why it cannot be had here.
+    unavailable: Option<String>,
+}
+
+/// What can be asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Frameworks {
+    resources: Vec<OfferedFramework>,
+    compute_configurations: Vec<OfferedCompute>,
+    /// Pythons of this machine.
+    pythons: Vec<String>,
+}
+
+/// Frameworks, compute configurations and pythons.
+#[utoipa::path(
+    get, path = "/v3/models/frameworks", tag = "instance",
+    responses((status = 200, description = "What can be asked for", body = Frameworks), Refused),
+)]
+pub(crate) async fn frameworks(State(app): State<App>, _: User) -> Answer<Json<Frameworks>> {
+    let entry = |e: &trainyard_environment::Entry| OfferedFramework {
+        name: e.name.clone(),
+        version: e.version.clone(),
+        runtimes: e.python.clone(),
+        packages: e.packages.clone(),
     };
-    Ok(Json(json!({
-        "resources": app.catalogue.entries.iter().map(entry).collect::<Vec<_>>(),
-        "compute_configurations": app.computes.iter().map(compute).collect::<Vec<_>>(),
-        "pythons": pythons,
-    })))
+    let compute = |(name, d): (&str, trainyard_api::runner::Demand)| OfferedCompute {
+        name: name.to_owned(),
+        cpus: d.cpus,
+        memory: d.memory,
+        gpus: d.gpus,
+        unavailable: app.conductor.queue(|q| q.capacity().refusal(&d)),
+    };
+    Ok(Json(Frameworks {
+        resources: app.catalogue.entries.iter().map(entry).collect(),
+        compute_configurations: app.computes.iter().map(compute).collect(),
+        pythons: app.pythons().await.iter().map(|p| p.version.clone()).collect(),
+    }))
 }

@@ -1,23 +1,27 @@
 //! The monitor WebSocket: the log from the start or near its end, changes of state, and a normal
 //! close when the run is over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
     extract::{
-        Path, Query, State, WebSocketUpgrade,
+        State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, close_code},
     },
     response::Response,
 };
 use serde::Deserialize;
-use trainyard_api::{Code, Frame, FrameStatus, Phase, Time};
+use trainyard_api::{Code, Frame, FrameStatus, Metric, Phase, Time};
 use trainyard_store::Record;
+use utoipa::IntoParams;
 
-use super::{Stops, runs};
+use super::{Stops, documented::Refused, runs};
 use crate::{
     auth::User,
+    extract::{Path, Query},
+    logs::RunLog,
+    points,
     problem::{Answer, Refusal},
     state::App,
 };
@@ -32,19 +36,30 @@ const SLOW_CLIENT: Duration = Duration::from_mins(1);
 const PING: Duration = Duration::from_secs(30);
 
 /// Query of the monitor.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Start this many lines back.
+    /// Start this many lines back, and as many metrics.
     last: Option<usize>,
     /// Trainyard: start at this byte of the log.
     offset: Option<u64>,
+    /// Trainyard: start at this byte of the metrics, from `metrics_seen` of a frame.
+    metrics: Option<u64>,
     /// Trainyard: start at what arrived at this time or later, in milliseconds since 1970.
     since: Option<i64>,
     /// Trainyard: `false` closes after what is there.
     follow: Option<bool>,
 }
 
-/// `GET /v3/models/{run}/monitor`.
+/// Monitor a training run: a WebSocket.
+///
+/// The server sends text frames: changes of state, lines of the log, and one metric a frame; from the
+/// start unless something else is asked for. It closes normally (1000) when the run is over.
+#[utoipa::path(
+    get, path = "/v3/models/{run}/monitor", tag = "training runs",
+    params(("run" = String, Path, description = "Id of the run"), Wanted),
+    responses((status = 101, description = "The WebSocket begins"), Refused),
+)]
 pub(crate) async fn monitor(
     State(app): State<App>,
     User(caller): User,
@@ -57,8 +72,13 @@ pub(crate) async fn monitor(
     let upgrade = upgrade.map_err(|e| Refusal::new(Code::Request, format!("this is a WebSocket: {e}")))?;
     // Clients have nothing to say here.
     let upgrade = upgrade.max_message_size(4096).max_frame_size(4096);
+    let upgrade = upgrade.read_buffer_size(1024).write_buffer_size(0);
+    let Ok(permit) = Arc::clone(&app.monitors).try_acquire_owned() else {
+        return Err(Refusal::new(Code::Busy, "too many monitors are open: try again later").retry_after(10));
+    };
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let mut session = Session { app, record, socket, offset: 0, phase: None };
+        let _permit = permit;
+        let mut session = Session { app, record, socket, offset: 0, metrics: 0, phase: None };
         let result = session.run(&wanted, stops).await;
         let ended = result.is_ok();
         let code = if ended { close_code::NORMAL } else { close_code::AWAY };
@@ -74,7 +94,10 @@ struct Session {
     app: App,
     record: Record,
     socket: WebSocket,
+    /// Bytes of the log that are sent.
     offset: u64,
+    /// Bytes of the metrics that are sent.
+    metrics: u64,
     phase: Option<Phase>,
 }
 
@@ -86,10 +109,16 @@ impl Session {
     ) -> Result<(), Gone> {
         let id = self.record.id.clone();
         let log = self.app.logs.of(&id);
+        let metrics = self.app.metrics.of(&id);
         self.offset = match wanted {
             Wanted { offset: Some(offset), .. } => *offset,
             Wanted { since: Some(ms), .. } => log.since(Time(*ms)),
             Wanted { last: Some(lines), .. } => log.last_lines((*lines).min(MOST_LINES)),
+            _ => 0,
+        };
+        self.metrics = match wanted {
+            Wanted { metrics: Some(offset), .. } => *offset,
+            Wanted { last: Some(points), .. } => metrics.last_lines((*points).min(MOST_LINES)),
             _ => 0,
         };
         let mut pulse = log.follow();
@@ -100,12 +129,14 @@ impl Session {
             self.record = record;
             let ended = self.record.run.is_ended();
             self.send_log(&log, ended).await?;
+            self.send_metrics(&metrics).await?;
             self.send_phase().await?;
             if ended || wanted.follow == Some(false) {
                 if ended {
                     self.app.logs.close(&id);
+                    self.app.metrics.close(&id);
                 }
-                return self.send(format!("{id}: "), false).await;
+                return self.send(format!("{id}: "), false, None).await;
             }
             tokio::select! {
                 // A log is closed when its run ends: then, too, look once more.
@@ -121,7 +152,7 @@ impl Session {
     }
 
     /// Sends whole lines; at the end of the run also a last one without a line end.
-    async fn send_log(&mut self, log: &crate::logs::RunLog, ended: bool) -> Result<(), Gone> {
+    async fn send_log(&mut self, log: &RunLog, ended: bool) -> Result<(), Gone> {
         loop {
             let bytes = log.read(self.offset, FRAME);
             if bytes.is_empty() {
@@ -140,7 +171,22 @@ impl Session {
             }
             self.offset += take as u64;
             let text = String::from_utf8_lossy(&bytes[..take]).into_owned();
-            self.send(text, true).await?;
+            self.send(text, true, None).await?;
+        }
+    }
+
+    /// One metric a frame: clients of the original look at the first of each.
+    async fn send_metrics(&mut self, log: &RunLog) -> Result<(), Gone> {
+        loop {
+            let (points, end) = points::read(log, self.metrics);
+            if end == self.metrics {
+                return Ok(());
+            }
+            for (metric, behind) in points {
+                self.metrics = behind;
+                self.send(String::new(), false, Some(metric)).await?;
+            }
+            self.metrics = end;
         }
     }
 
@@ -150,21 +196,22 @@ impl Session {
             return Ok(());
         }
         self.phase = Some(phase);
-        self.send(String::new(), false).await
+        self.send(String::new(), false, None).await
     }
 
-    async fn send(&mut self, message: String, log: bool) -> Result<(), Gone> {
+    async fn send(&mut self, message: String, log: bool, metric: Option<Metric>) -> Result<(), Gone> {
         let run = &self.record.run;
         let frame = Frame {
             status: FrameStatus {
                 state: Some(run.api_state()),
                 message,
-                metrics: Vec::new(),
+                metrics: metric.into_iter().collect(),
                 submitted_at: run.submitted_at,
                 current_at: Time::now(),
                 phase: Some(run.phase()),
                 log,
                 offset: Some(self.offset),
+                metrics_seen: Some(self.metrics),
             },
         };
         let text = serde_json::to_string(&frame).map_err(|_| Gone)?;

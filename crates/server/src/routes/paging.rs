@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use trainyard_api::{Code, Link, Page};
+use utoipa::IntoParams;
 
 use crate::problem::{Answer, Refusal};
 
@@ -9,9 +10,12 @@ use crate::problem::{Answer, Refusal};
 const MOST: u32 = 1000;
 
 /// Query of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Paging {
+    /// Entries of the page at most: 1 to 1000, which is also what an absent one means.
     limit: Option<String>,
+    /// Where the page begins: from the `next` link of the page before.
     start: Option<String>,
 }
 

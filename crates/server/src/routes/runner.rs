@@ -4,7 +4,7 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{FromRequestParts, Path, Query, State},
+    extract::{FromRequestParts, State},
     http::request::Parts,
     response::Response,
 };
@@ -13,15 +13,17 @@ use trainyard_api::{
     Code, RunId,
     runner::{Ack, Allotment, Purpose, Reported, RunnerEvent, Store, WorkOrder},
 };
-use trainyard_lifecycle::{Active, Event, Stamped};
+use trainyard_lifecycle::{Active, Event, Run, Stamped};
 use trainyard_store::Record;
 
-use super::definitions::{disk, file_answer};
+use super::files::file_answer;
 use crate::{
     auth::token,
     conductor::stamp,
-    problem::{Answer, Body, Refusal},
+    extract::{Body, Path, Query},
+    problem::{Answer, Refusal},
     state::App,
+    uploads::disk,
 };
 
 /// An attempt whose runner has shown its token and is not fenced.
@@ -36,8 +38,8 @@ impl FromRequestParts<App> for Attempt {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let unknown = || Refusal::new(Code::Unauthenticated, "no such attempt, or not its token");
-        let Path((run, attempt)): Path<(String, u32)> =
-            Path::from_request_parts(parts, app).await.map_err(|_| unknown())?;
+        let Path((run, attempt)) =
+            Path::<(String, u32)>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
         let run: RunId = run.parse().map_err(|_| unknown())?;
         let token = token(parts).ok_or_else(unknown)?;
         if !app.store.is_attempt(&run, attempt, &token)? {
@@ -60,9 +62,13 @@ impl Attempt {
 /// The work order. May be asked for again: the answer is the same.
 pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Json<WorkOrder>> {
     let active = attempt.refuse_fenced()?;
-    let log = app.logs.of(&attempt.run);
-    let earlier_log = if attempt.attempt > 1 { log.length(attempt.attempt - 1) } else { 0 };
-    log.begin(attempt.attempt, active.purpose == Purpose::Salvage).map_err(disk)?;
+    let begin = |log: &crate::logs::RunLog| {
+        let earlier = if attempt.attempt > 1 { log.length(attempt.attempt - 1) } else { 0 };
+        log.begin(attempt.attempt, active.purpose == Purpose::Salvage).map_err(disk)?;
+        Ok::<_, Refusal>(earlier)
+    };
+    let earlier_log = begin(&app.logs.of(&attempt.run))?;
+    let earlier_metrics = begin(&app.metrics.of(&attempt.run))?;
     let pretended = app.conductor.queue(|q| q.capacity().pretended);
     let Record { spec, run, .. } = &attempt.record;
     let store = |reference: &trainyard_api::DataReference| Store {
@@ -88,6 +94,7 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
         grace: app.config.grace,
         canceled: run.cancel_asked,
         earlier_log,
+        earlier_metrics,
     };
     app.conductor.apply(&attempt.run, vec![stamp(Event::Claimed { attempt: attempt.attempt })]).await?;
     Ok(Json(order))
@@ -103,7 +110,7 @@ pub(crate) async fn events(
     // A runner whose last report was journaled, but whose answer was lost, asks again.
     if attempt.record.run.is_ended() && attempt.record.run.attempt == number {
         let seq = reported.iter().map(|r| r.seq).max().unwrap_or(0);
-        return Ok(Json(Ack { seq, log: 0, cancel: false }));
+        return Ok(Json(Ack { seq, ..Ack::default() }));
     }
     attempt.refuse_fenced()?;
     let event = |r: Reported| Stamped {
@@ -115,17 +122,22 @@ pub(crate) async fn events(
             RunnerEvent::Finished { failure } => Event::Finished { attempt: number, failure },
         },
     };
-    let length = app.logs.of(&attempt.run).length(number);
     let events: Vec<Stamped> = reported.into_iter().map(event).collect();
     let run = if events.is_empty() {
         attempt.record.run
     } else {
         app.conductor.apply(&attempt.run, events).await?.run
     };
-    Ok(Json(Ack { seq: run.reported, log: length, cancel: run.cancel_asked }))
+    Ok(Json(ack(&app, &attempt.run, number, &run)))
 }
 
-/// Query of [`log`].
+/// How far the server is.
+fn ack(app: &App, id: &RunId, attempt: u32, run: &Run) -> Ack {
+    let (log, metrics) = (app.logs.of(id).length(attempt), app.metrics.of(id).length(attempt));
+    Ack { seq: run.reported, log, metrics, cancel: run.cancel_asked }
+}
+
+/// Query of [`log`] and [`metrics`].
 #[derive(Debug, Deserialize)]
 pub(crate) struct Offset {
     offset: u64,
@@ -139,9 +151,22 @@ pub(crate) async fn log(
     bytes: Bytes,
 ) -> Answer<Json<Ack>> {
     attempt.refuse_fenced()?;
-    let length = app.logs.of(&attempt.run).append(attempt.attempt, offset, &bytes).map_err(disk)?;
-    let run = &attempt.record.run;
-    Ok(Json(Ack { seq: run.reported, log: length, cancel: run.cancel_asked }))
+    app.logs.of(&attempt.run).append(attempt.attempt, offset, &bytes).map_err(disk)?;
+    Ok(Json(ack(&app, &attempt.run, attempt.attempt, &attempt.record.run)))
+}
+
+/// Metrics at an offset: whole lines, each a [`trainyard_api::runner::Point`].
+pub(crate) async fn metrics(
+    State(app): State<App>,
+    attempt: Attempt,
+    Query(Offset { offset }): Query<Offset>,
+    bytes: Bytes,
+) -> Answer<Json<Ack>> {
+    attempt.refuse_fenced()?;
+    app.metrics.of(&attempt.run).append(attempt.attempt, offset, &bytes).map_err(disk)?;
+    // Those who follow the run wait for its log.
+    app.logs.of(&attempt.run).wake();
+    Ok(Json(ack(&app, &attempt.run, attempt.attempt, &attempt.record.run)))
 }
 
 /// The definition's zip.

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use serde::Deserialize;
@@ -13,19 +13,32 @@ use trainyard_api::{
 };
 use trainyard_lifecycle::Event;
 use trainyard_store::{Caller, DefinitionRecord, Record, Spec, Which};
+use utoipa::IntoParams;
 
-use super::{definitions, owned, paging::Paging};
+use super::{
+    definitions,
+    documented::{Asks, Bounded, Refused},
+    owned,
+    paging::Paging,
+};
 use crate::{
     access::Role,
     auth::User,
     conductor::stamp,
-    problem::{Answer, Body, Refusal},
+    extract::{Body, Path, Query},
+    problem::{Answer, Refusal},
     render::{self, Detail},
     state::App,
 };
 
-/// `POST /v3/models`: checks everything that can be known now, so that a run which cannot work
-/// is refused here and not after an hour in the queue.
+/// Submit a training run.
+///
+/// Everything that can be known now is checked, the buckets and their keys included: a run that cannot
+/// work is refused here, and not after an hour in the queue.
+#[utoipa::path(
+    post, path = "/v3/models", tag = "training runs", request_body = NewRun,
+    responses((status = 202, description = "Accepted, and on disk", body = Run), Refused, Bounded, Asks),
+)]
 pub(crate) async fn submit(
     State(app): State<App>,
     User(caller): User,
@@ -33,8 +46,10 @@ pub(crate) async fn submit(
 ) -> Answer<(StatusCode, [(HeaderName, HeaderValue); 1], Json<Run>)> {
     let mut problems = Vec::new();
     let href = new.model_definition.definition_href.clone().unwrap_or_default();
-    let id = href.split('/').skip_while(|p| *p != "training_definitions").nth(1).unwrap_or("").to_owned();
-    let definition = definitions::find(&app, &caller, &id)?;
+    let definition = definitions::find_by_href(&app, &caller, &href)?;
+    for reference in [&mut new.training_data_reference, &mut new.training_results_reference] {
+        app.stand_ins.take(&caller.owner, &mut reference.connection)?;
+    }
     fill_in(&mut new, &definition.body);
     content_of(definition)?;
     check_fields(&new, &mut problems);
@@ -45,7 +60,7 @@ pub(crate) async fn submit(
         let resolved = app.catalogue.resolve(&new.model_definition.framework, app.pythons().await, gpu);
         resolved.map_err(|e| problems.push(Problem::new(Code::Framework, e.message).hint(e.hint))).ok()
     };
-    let (Some(environment), true) = (environment, problems.is_empty()) else { return Err(Refusal(problems)) };
+    let (Some(environment), true) = (environment, problems.is_empty()) else { return Err(problems.into()) };
     check_buckets(&app, &new).await?;
     let asked = new.model_definition.execution.max_run_time.unwrap_or(0);
     let max_run_time = match (asked, app.config.max_run_time) {
@@ -55,7 +70,7 @@ pub(crate) async fn submit(
     };
     // The definition may have been deleted, or given another zip, while the buckets were asked.
     let guard = app.definitions.read().await;
-    let content = content_of(definitions::find(&app, &caller, &id)?)?;
+    let content = content_of(definitions::find_by_href(&app, &caller, &href)?)?;
     let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time };
     let record = app.conductor.submit(&caller.owner, spec).await?;
     drop(guard);
@@ -170,7 +185,7 @@ async fn check_buckets(app: &App, new: &NewRun) -> Answer<()> {
         app.access.check(&app.http, Role::Results, &results.connection, results.bucket()),
     );
     let problems: Vec<Problem> = [data.err(), results.err()].into_iter().flatten().collect();
-    if problems.is_empty() { Ok(()) } else { Err(Refusal(problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
 }
 
 /// The run, if it is the caller's.
@@ -179,11 +194,12 @@ pub(crate) fn find(app: &App, caller: &Caller, id: &str) -> Answer<Record> {
 }
 
 /// Query of [`list`] besides the page. Trainyard's own: old clients do not send it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Sought {
-    /// How the ids begin.
+    /// How the ids begin. Trainyard's own.
     id: Option<String>,
-    /// The name.
+    /// The name. Trainyard's own.
     name: Option<String>,
 }
 
@@ -204,7 +220,11 @@ impl Sought {
     }
 }
 
-/// `GET /v3/models`.
+/// List training runs, newest first. Entries hold no keys and no metrics.
+#[utoipa::path(
+    get, path = "/v3/models", tag = "training runs", params(Paging, Sought),
+    responses((status = 200, description = "A page", body = Page<Run>), Refused),
+)]
 pub(crate) async fn list(
     State(app): State<App>,
     User(caller): User,
@@ -218,7 +238,15 @@ pub(crate) async fn list(
     Ok(Json(paging.page(&format!("{}/v3/models", app.url), &query, entries)?))
 }
 
-/// `GET /v3/models/{run}`.
+/// Show a training run.
+///
+/// Where the original returned secret keys, stand-ins are returned, which this server alone turns back
+/// when they are posted. Of the metrics, the newest ten thousand are shown.
+#[utoipa::path(
+    get, path = "/v3/models/{run}", tag = "training runs",
+    params(("run" = String, Path, description = "Id of the run")),
+    responses((status = 200, description = "The run", body = Run), Refused),
+)]
 pub(crate) async fn show(
     State(app): State<App>,
     User(caller): User,
@@ -228,7 +256,15 @@ pub(crate) async fn show(
     Ok(Json(render::run(&app, &record, Detail::Full)))
 }
 
-/// `PATCH /v3/models/{run}`: only `/status/state` to `canceled`; one operation or a list of them.
+/// Cancel a training run: a JSON Patch of `/status/state` to `canceled`, one operation or a list of them.
+///
+/// What the run wrote is stored. A run that is over stays as it is.
+#[utoipa::path(
+    patch, path = "/v3/models/{run}", tag = "training runs",
+    params(("run" = String, Path, description = "Id of the run")),
+    request_body = Vec<PatchOp>,
+    responses((status = 204, description = "Asked for"), Refused, Bounded),
+)]
 pub(crate) async fn change(
     State(app): State<App>,
     User(caller): User,
@@ -252,7 +288,12 @@ pub(crate) async fn change(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /v3/models/{run}`: cancels first what is not over. The bucket is left alone.
+/// Delete the record of a training run; one that is not over is canceled first. The bucket is left alone.
+#[utoipa::path(
+    delete, path = "/v3/models/{run}", tag = "training runs",
+    params(("run" = String, Path, description = "Id of the run")),
+    responses((status = 204, description = "Deleted, or about to be"), Refused),
+)]
 pub(crate) async fn delete(
     State(app): State<App>,
     User(caller): User,

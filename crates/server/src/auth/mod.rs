@@ -1,0 +1,182 @@
+//! Who calls: a token in the header that clients of the original send, or a name and a password, which
+//! buy one.
+
+mod guesses;
+mod jwt;
+mod passwords;
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header::AUTHORIZATION, request::Parts},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use trainyard_api::{Code, Problem, Secret, Time, random_token};
+use trainyard_store::{Caller, Store};
+
+use self::{guesses::Guesses, jwt::Signer, passwords::Passwords};
+use crate::{
+    problem::{Answer, Refusal},
+    state::App,
+};
+
+pub(crate) use self::{
+    jwt::Claims,
+    passwords::{MOST as MOST_PASSWORD, hash as hash_password},
+};
+
+/// The caller of a request, who has shown a token.
+pub(crate) struct User(pub(crate) Caller);
+
+/// Signs users in and tells who they are.
+pub(crate) struct Gate {
+    store: Store,
+    signer: Signer,
+    passwords: Passwords,
+    guesses: Mutex<Guesses>,
+    /// How long a token is good.
+    lifetime: Duration,
+}
+
+/// What an `Authorization` header holds.
+enum Shown {
+    Token(String),
+    Password { name: String, password: String },
+}
+
+fn shown(parts: &Parts) -> Option<Shown> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Shown::Token(rest.to_owned())).filter(|_| !rest.is_empty());
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
+        let (name, password) = decoded.split_once(':').filter(|(_, p)| !p.is_empty())?;
+        return Some(Shown::Password { name: name.to_owned(), password: password.to_owned() });
+    }
+    None
+}
+
+/// The token of an `Authorization` header: `Bearer TOKEN`, in any case, or `Basic` with the token as the
+/// password, for what can send nothing else.
+pub(crate) fn token(parts: &Parts) -> Option<String> {
+    match shown(parts)? {
+        Shown::Token(token) => Some(token),
+        Shown::Password { password, .. } => Some(password),
+    }
+}
+
+fn unauthenticated(message: impl Into<String>) -> Refusal {
+    Refusal::new(Code::Unauthenticated, message)
+}
+
+impl Gate {
+    pub(crate) fn new(store: Store, key: &[u8], lifetime: Duration) -> Self {
+        let (signer, passwords) = (Signer::new(key), Passwords::new());
+        Self { store, signer, passwords, guesses: Mutex::default(), lifetime }
+    }
+
+    /// Whose token this is.
+    pub(crate) fn caller(&self, token: &str) -> Answer<Caller> {
+        if token.contains('.') {
+            return Ok(self.claims(token)?.1);
+        }
+        self.store.caller(token)?.ok_or_else(|| unauthenticated("the token is not known"))
+    }
+
+    /// What a token of a session says, and whose it is.
+    fn claims(&self, token: &str) -> Answer<(Claims, Caller)> {
+        let claims = self.signer.verify(token, Time::now()).map_err(|f| unauthenticated(f.to_string()))?;
+        let caller = self.store.session(&claims.sub, claims.generation, &claims.sid)?;
+        let caller = caller.ok_or_else(|| unauthenticated("the token was revoked: sign in again"))?;
+        Ok((claims, caller))
+    }
+
+    /// Signs in with what the header shows, from this address: a name and its password, or one of the
+    /// user's own tokens in place of the password. Returns a token.
+    pub(crate) async fn sign_in(&self, parts: &Parts, address: IpAddr) -> Answer<Secret> {
+        let Some(Shown::Password { name, password }) = shown(parts) else {
+            return Err(unauthenticated("this needs a name and a password, in `Authorization: Basic …`"));
+        };
+        // A token is 256 random bits: nobody guesses it, and looking it up costs nothing.
+        if let Some(caller) = self.store.caller(&password)? {
+            let user = self.store.user(&caller.owner)?;
+            return Ok(self.token(caller.owner, user.map_or(0, |u| u.generation), random_token("")));
+        }
+        let now = Instant::now();
+        let wait = self.guesses.lock().unwrap_or_else(PoisonError::into_inner).wait(address, &name, now);
+        match wait {
+            Ok(wait) if wait.is_zero() => {}
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(wait) => {
+                let seconds = wait.as_secs() + 1;
+                let message = format!("too many wrong passwords for this name: try again in {seconds} s");
+                return Err(Refusal::new(Code::Guessing, message).retry_after(seconds));
+            }
+        }
+        let user = self.store.user(&name)?;
+        let hash = user.as_ref().and_then(|u| u.password.clone());
+        let good = password.len() <= MOST_PASSWORD
+            && self.passwords.check(hash, password).await.map_err(|_| {
+                Refusal::new(Code::Busy, "too many sign in at once: try again in a moment").retry_after(1)
+            })?;
+        match user {
+            Some(user) if good => {
+                self.guesses.lock().unwrap_or_else(PoisonError::into_inner).right(address, &name);
+                Ok(self.token(user.name, user.generation, random_token("")))
+            }
+            _ => {
+                tracing::warn!(user = ?name, %address, "a sign-in was refused");
+                Err(unauthenticated("the name or the password is wrong"))
+            }
+        }
+    }
+
+    /// Renews a token that is still good.
+    pub(crate) fn renew(&self, token: &str) -> Answer<Secret> {
+        let (claims, caller) = self.claims(token)?;
+        Ok(self.token(caller.owner, claims.generation, claims.sid))
+    }
+
+    /// Ends the session of a token: it and what it was renewed to are worth nothing from now on.
+    pub(crate) async fn sign_out(&self, token: &str) -> Answer<()> {
+        if !token.contains('.') {
+            self.caller(token)?;
+            let message = "this is a token for scripts, which no sign-in has made";
+            let hint = "whoever has the data folder makes it void: `trainyard users revoke NAME`";
+            return Err(Problem::new(Code::Conflict, message).hint(hint).into());
+        }
+        let (claims, _) = self.claims(token)?;
+        // No token of the session that exists now is good for longer than a fresh one.
+        let until = Time::now().0 + self.lifetime.as_millis() as i64;
+        Ok(self.store.end_session(&claims.sid, Time(until)).await?)
+    }
+
+    fn token(&self, sub: String, generation: u64, sid: String) -> Secret {
+        let now = Time::now().0 / 1000;
+        let exp = now + self.lifetime.as_secs() as i64;
+        Secret::new(self.signer.sign(&Claims { sub, generation, sid, iat: now, exp }))
+    }
+}
+
+/// The problem of a request without a token.
+pub(crate) fn no_token() -> Problem {
+    Problem::new(Code::Unauthenticated, "this needs a token, in `Authorization: Bearer TOKEN`")
+        .hint("`GET /v3/identity/token` with a name and a password answers with one")
+}
+
+impl FromRequestParts<App> for User {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let token = token(parts).ok_or_else(no_token)?;
+        app.gate.caller(&token).map(Self)
+    }
+}

@@ -1,0 +1,104 @@
+//! Copies models out of buckets, in the background, and removes their archives.
+
+use trainyard_api::{Code, Connection, ContentLocation, NewModel, RunId, Time, Uuid};
+use trainyard_store::{Archive, Caller, Error, ModelRecord, Record};
+use trainyard_transfer::Bucket;
+
+use crate::{
+    archive,
+    problem::{Answer, Refusal},
+    state::App,
+};
+
+/// Where a model is copied from.
+pub(crate) struct Source {
+    connection: Connection,
+    bucket: String,
+    /// The folder in the bucket, with a slash at its end.
+    prefix: String,
+}
+
+impl Source {
+    /// The results of a run, which has to be over: before, there is no whole model.
+    pub(crate) fn of_run(run: &Record) -> Answer<Self> {
+        if !run.run.is_ended() {
+            let message = format!("{} has not ended: there is no whole model yet", run.id);
+            return Err(Refusal::new(Code::Conflict, message));
+        }
+        let results = &run.spec.new_run.training_results_reference;
+        Ok(Self {
+            connection: results.connection.clone(),
+            bucket: results.bucket().to_owned(),
+            prefix: format!("{}/model/", run.id),
+        })
+    }
+
+    /// A folder that somebody names.
+    pub(crate) fn of_location(location: ContentLocation) -> Answer<Self> {
+        let (bucket, path) = (location.source.bucket, location.source.path.trim_matches('/').to_owned());
+        if bucket.is_empty() || path.is_empty() {
+            let message = "`content_location.source` has to name `bucket` and `path`";
+            return Err(Refusal::new(Code::Request, message));
+        }
+        Ok(Self { connection: location.connection, bucket, prefix: format!("{path}/model/") })
+    }
+}
+
+/// Keeps a model, and begins to copy it.
+pub(crate) async fn copy(
+    app: &App,
+    caller: &Caller,
+    body: &NewModel,
+    run: Option<RunId>,
+    source: Source,
+) -> Answer<ModelRecord> {
+    let record =
+        app.store.add_model(&caller.owner, body, run.as_ref(), Archive::Copying, Time::now()).await?;
+    let (app, model) = (app.clone(), record.clone());
+    tokio::spawn(async move {
+        let archive = match fetch(&app, &source, model.file).await {
+            Ok(size) => Archive::Kept { size },
+            Err(message) => {
+                tracing::warn!(?run, model = %model.id, message, "a model could not be stored");
+                Archive::Failed { message }
+            }
+        };
+        match app.store.set_archive(model.version, archive, Time::now()).await {
+            Ok(()) => {}
+            // It was removed while it was copied.
+            Err(Error::NotFound) => remove(&app, model.file).await,
+            Err(error) => tracing::error!(%error, model = %model.id, "a stored model cannot be noted"),
+        }
+        app.copies.notify_waiters();
+    });
+    Ok(record)
+}
+
+async fn fetch(app: &App, source: &Source, file: Uuid) -> Result<u64, String> {
+    let bucket = Bucket::new(&app.http, &source.connection, &source.bucket).map_err(|e| e.to_string())?;
+    let (target, tmp) = (app.folder.model(file), app.folder.tmp());
+    archive::pack(&bucket, &source.prefix, &target, &tmp).await.map_err(|e| e.to_string())
+}
+
+/// The version, once it is not being copied any more.
+pub(crate) async fn copied(app: &App, version: Uuid) -> Result<ModelRecord, Error> {
+    loop {
+        let changed = app.copies.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let record = app.store.model_version(version)?;
+        if record.archive != Archive::Copying {
+            return Ok(record);
+        }
+        changed.await;
+    }
+}
+
+/// Removes an archive.
+pub(crate) async fn remove(app: &App, file: Uuid) {
+    if let Err(error) = tokio::fs::remove_file(app.folder.model(file)).await
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, %file, "the archive of a model cannot be removed");
+    }
+}

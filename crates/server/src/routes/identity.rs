@@ -1,0 +1,82 @@
+//! Tokens: bought with a name and a password, renewed, given back.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{ConnectInfo, State},
+    http::{StatusCode, request::Parts},
+};
+use trainyard_api::{Code, Token};
+
+use super::documented::{Bounded, Conflicts, Refused};
+use crate::{
+    auth::{no_token, token},
+    problem::{Answer, Refusal},
+    state::App,
+};
+
+/// Sign in: a token for a name and a password.
+///
+/// One of the user's own tokens will do in place of the password. After a few wrong passwords each try
+/// has to wait.
+#[utoipa::path(
+    get, path = "/v3/identity/token", tag = "identity", security(("password" = [])),
+    responses(
+        (status = 200, description = "A token", body = Token),
+        (status = 429, description = "Too many wrong passwords", body = trainyard_api::ErrorBody),
+        Refused,
+    ),
+)]
+pub(crate) async fn sign_in(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    parts: Parts,
+) -> Answer<Json<Token>> {
+    let address = app.config.client_address(&parts.headers, peer.ip());
+    let token = app.gate.sign_in(&parts, address).await?;
+    Ok(Json(Token { token }))
+}
+
+/// The same, where the repository part of the original's client looks for it.
+#[utoipa::path(
+    get, path = "/v2/identity/token", tag = "identity", security(("password" = [])),
+    responses(
+        (status = 200, description = "A token", body = Token),
+        (status = 429, description = "Too many wrong passwords", body = trainyard_api::ErrorBody),
+        Refused,
+    ),
+)]
+pub(crate) async fn sign_in_v2(
+    app: State<App>,
+    peer: ConnectInfo<SocketAddr>,
+    parts: Parts,
+) -> Answer<Json<Token>> {
+    sign_in(app, peer, parts).await
+}
+
+/// Renew a token that is still good. The token stands in the body, and nothing in the header.
+#[utoipa::path(
+    put, path = "/v3/identity/token", tag = "identity", request_body = Token, security(()),
+    responses((status = 200, description = "A fresh token", body = Token), Refused, Bounded),
+)]
+pub(crate) async fn renew(State(app): State<App>, body: Bytes) -> Answer<Json<Token>> {
+    if body.trim_ascii().is_empty() {
+        return Err(no_token().into());
+    }
+    let old: Token = serde_json::from_slice(&body)
+        .map_err(|e| Refusal::new(Code::Request, format!("the body is not `{{\"token\": \"…\"}}`: {e}")))?;
+    let token = app.gate.renew(old.token.expose())?;
+    Ok(Json(Token { token }))
+}
+
+/// Sign out. Trainyard's own: the token, and whatever it was renewed to, is worth nothing from now on.
+#[utoipa::path(
+    delete, path = "/v3/identity/token", tag = "identity",
+    responses((status = 204, description = "Signed out"), Refused, Conflicts),
+)]
+pub(crate) async fn sign_out(State(app): State<App>, parts: Parts) -> Answer<StatusCode> {
+    app.gate.sign_out(&token(&parts).ok_or_else(no_token)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,146 @@
+//! Stand-ins for secret keys. Where the original returned the secret key of a bucket to its owner, who
+//! hands it back to store a model or to run again, this server returns something that only it can turn back,
+//! and only for the same user, endpoint and access key.
+//!
+//! For the embedded store the pair that is returned is a good one, which may read and nothing else: clients
+//! of the original fetch the log of a run that is over from the bucket themselves.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
+use trainyard_api::{Code, Connection, Problem, Secret};
+use trainyard_s3::Keys;
+use trainyard_store::Sealer;
+
+use crate::S3Keys;
+
+/// How every stand-in begins.
+const PREFIX: &str = "tys_";
+/// How access keys that may only read begin.
+const READER: &str = "TYR";
+/// Characters of an access key.
+const ACCESS_KEY: usize = 20;
+
+/// Makes stand-ins and turns them back.
+pub(crate) struct StandIns {
+    sealer: Sealer,
+    /// Signs the pairs that may read.
+    key: hmac::Key,
+    own: Option<(S3Keys, Keys)>,
+}
+
+impl StandIns {
+    /// `key` is the server's; `own` are the keys of the embedded store, and where it looks for them.
+    pub(crate) fn new(sealer: Sealer, key: &[u8], own: Option<(S3Keys, Keys)>) -> Self {
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"pairs that may read");
+        Self { sealer, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), own }
+    }
+
+    /// The connection as its owner may see it.
+    pub(crate) fn give(&self, owner: &str, connection: &Connection) -> Connection {
+        if let Some((keys, allowed)) = &self.own
+            && is_pair(connection, &keys.access_key_id, &keys.secret_access_key)
+        {
+            let (access_key_id, secret_access_key) = self.reader(owner);
+            allowed.allow_reading(&access_key_id, secret_access_key.expose());
+            return Connection { access_key_id, secret_access_key, ..connection.clone() };
+        }
+        let sealed =
+            self.sealer.seal(&context(owner, connection), connection.secret_access_key.expose().as_bytes());
+        let secret_access_key = Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed)));
+        Connection { secret_access_key, ..connection.clone() }
+    }
+
+    /// Turns a stand-in back; other secrets stay as they are.
+    pub(crate) fn take(&self, owner: &str, connection: &mut Connection) -> Result<(), Problem> {
+        let Some(sealed) = connection.secret_access_key.expose().strip_prefix(PREFIX) else { return Ok(()) };
+        let (reader, secret) = self.reader(owner);
+        if let Some((keys, _)) = &self.own
+            && is_pair(connection, &reader, &secret)
+        {
+            connection.access_key_id.clone_from(&keys.access_key_id);
+            connection.secret_access_key = keys.secret_access_key.clone();
+            return Ok(());
+        }
+        let opened = URL_SAFE_NO_PAD.decode(sealed).ok();
+        let opened = opened.and_then(|s| self.sealer.open(&context(owner, connection), &s).ok());
+        let secret = opened.and_then(|o| String::from_utf8(o).ok()).ok_or_else(|| {
+            Problem::new(
+                Code::StoreCredentials,
+                "the secret key is a stand-in that this server gave to another user, or with another endpoint \
+                 or access key",
+            )
+            .hint("write the secret key of the bucket itself")
+        })?;
+        connection.secret_access_key = Secret::new(secret);
+        Ok(())
+    }
+
+    /// The pair by which a user reads the embedded store.
+    fn reader(&self, owner: &str) -> (String, Secret) {
+        let tag = |what: &str| hex::encode_upper(hmac::sign(&self.key, format!("{what} {owner}").as_bytes()));
+        let id = format!("{READER}{}", &tag("id")[..ACCESS_KEY - READER.len()]);
+        (id, Secret::new(format!("{PREFIX}{}", tag("secret"))))
+    }
+}
+
+fn is_pair(connection: &Connection, id: &str, secret: &Secret) -> bool {
+    connection.access_key_id == id && connection.secret_access_key == *secret
+}
+
+/// What a stand-in is bound to.
+fn context(owner: &str, connection: &Connection) -> String {
+    format!("stand-in\n{owner}\n{}\n{}", connection.endpoint_url, connection.access_key_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(secret: &str) -> Connection {
+        Connection {
+            endpoint_url: "https://s3.example.net".to_owned(),
+            access_key_id: "AK".to_owned(),
+            secret_access_key: Secret::new(secret),
+        }
+    }
+
+    fn stand_ins(own: Option<(S3Keys, Keys)>) -> StandIns {
+        StandIns::new(Sealer::new(&[1; 32]), b"key", own)
+    }
+
+    #[test]
+    fn a_stand_in_is_turned_back_for_its_owner_and_its_connection_alone() {
+        let all = stand_ins(None);
+        let given = all.give("ada", &connection("s3cret"));
+        assert!(!given.secret_access_key.expose().contains("s3cret"));
+        let taken = |by: &StandIns, owner: &str, given: &Connection| {
+            let mut back = given.clone();
+            by.take(owner, &mut back).map(|()| back)
+        };
+        assert_eq!(taken(&all, "ada", &given), Ok(connection("s3cret")));
+        assert!(taken(&all, "bob", &given).is_err(), "somebody else's");
+        let other = StandIns::new(Sealer::new(&[2; 32]), b"key", None);
+        assert!(taken(&other, "ada", &given).is_err(), "another server");
+        let elsewhere = Connection { endpoint_url: "https://evil.example.net".to_owned(), ..given };
+        assert!(taken(&all, "ada", &elsewhere).is_err(), "another endpoint would see the secret");
+        let mut plain = connection("plain");
+        all.take("ada", &mut plain).unwrap();
+        assert_eq!(plain, connection("plain"));
+    }
+
+    #[test]
+    fn the_embedded_stores_pair_becomes_one_that_reads() {
+        let own = connection("own");
+        let keys =
+            S3Keys { access_key_id: "AK".to_owned(), secret_access_key: own.secret_access_key.clone() };
+        let all = stand_ins(Some((keys, Keys::default())));
+        let given = all.give("ada", &own);
+        assert!(given.access_key_id.starts_with(READER) && given.access_key_id.len() == ACCESS_KEY);
+        assert_eq!(given, all.give("ada", &own), "it is another each time");
+        assert_ne!(given.access_key_id, all.give("bob", &own).access_key_id);
+        let (mut back, mut stolen) = (given.clone(), given);
+        all.take("ada", &mut back).unwrap();
+        assert_eq!(back, own);
+        assert!(all.take("bob", &mut stolen).is_err());
+    }
+}
