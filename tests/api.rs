@@ -126,6 +126,34 @@ fn malformed_requests_get_an_answer_in_the_known_shape() {
 }
 
 #[test]
+fn a_body_that_is_nested_too_deep_is_refused_and_harms_nobody() {
+    let mut yard = Yard::start();
+    let id = yard.train("good", "true");
+    yard.wait_end(&id);
+    let token = yard.admin_token();
+    let (_, run) = yard.http("GET", &format!("/v3/models/{id}"), Some(&token), None);
+    let entity = &run["entity"];
+    for depth in [20, 40, 47, 100, 125, 130, 10_000] {
+        let again = json!({
+            "model_definition": entity["model_definition"],
+            "training_data_reference": entity["training_data_reference"],
+            "training_results_reference": entity["training_results_reference"],
+        });
+        let author = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let body = again.to_string().replacen("\"name\":", &format!("\"author\":{author},\"name\":"), 1);
+        let (status, answer) = yard.http("POST", "/v3/models", Some(&token), Some(body.into_bytes()));
+        assert!([202, 400].contains(&status), "{depth}: {answer}");
+        assert_eq!(yard.http("GET", "/v3/models", Some(&token), None).0, 200, "{depth}");
+        if status == 202 {
+            yard.wait_end(answer["metadata"]["guid"].as_str().unwrap());
+        }
+    }
+    yard.kill_server();
+    yard.restart();
+    assert_eq!(yard.status(&id)["state"], "completed");
+}
+
+#[test]
 fn secrets_are_nowhere_on_disk_in_clear() {
     let yard = Yard::start();
     // Where a mount namespace can be had, the keys on the machine read as nothing.

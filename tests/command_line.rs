@@ -137,6 +137,96 @@ fn old_command_lines_work_unchanged_through_bx() {
 }
 
 #[test]
+fn old_command_lines_for_definitions_and_models_work_through_bx() {
+    let yard = Yard::start();
+    yard.add_user("someone", "a password");
+    let old = |words: &[&str]| {
+        let mut all = vec!["bx", "ml"];
+        all.extend(words);
+        let said = yard
+            .command(&all)
+            .env("ML_ENV", &yard.url)
+            .env("ML_USERNAME", "someone")
+            .env("ML_PASSWORD", "a password")
+            .within(yard.dir.path())
+            .run();
+        (said.out.clone(), said)
+    };
+    let zip = yard.dir.path().join("code.zip");
+    let code = "import os; os.makedirs(os.environ['RESULT_DIR'] + '/model'); open(os.environ['RESULT_DIR'] + '/model/w', 'w').write('w')\n";
+    fs::write(&zip, crate::definitions::zip_of(&[("run.py", code)])).unwrap();
+    let (out, said) = old(&["generate-manifest", "training-definitions"]);
+    said.ok();
+    assert_eq!(out, "OK\nA sample manifest file is generated under training-definitions.yml\n");
+    let (_, said) = old(&["generate-manifest", "training-definitions"]);
+    assert!(said.fails(1).contains("training-definitions.yml"), "a file that is there was written over");
+    let (out, said) =
+        old(&["store", "training-definitions", zip.to_str().unwrap(), "training-definitions.yml"]);
+    said.ok();
+    let words: Vec<&str> = out.split('\'').collect();
+    let (id, version) = (words[1].to_owned(), words[3].to_owned());
+    assert_eq!(
+        out,
+        format!(
+            "Creating training-definition ...\nOK\ntraining-definition ID is '{id}' and version ID is '{version}'\n"
+        )
+    );
+    let (out, said) = old(&["list", "training-definitions"]);
+    said.ok();
+    assert!(
+        out.contains("\nName            guid                                   framework    created-at\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains(&id)
+            && out.ends_with("\n\n1 records found.\nOK\nList all training-definitions successful\n"),
+        "{out}"
+    );
+    let (out, said) = old(&["show", "training-definitions", &id]);
+    said.ok();
+    assert!(out.contains(&format!("TrainingDefinitiontId   {id}\nname")), "{out}");
+    let manifest = yard.manifest("stored", "python3 run.py");
+    let (out, said) = old(&["train", "training-definitions", &id, &version, manifest.to_str().unwrap()]);
+    said.ok();
+    let run = out.split('\'').nth(1).unwrap().to_owned();
+    let (_, said) = old(&["wait", &run]);
+    said.ok();
+    let (out, said) = old(&["store", "training-runs", &run]);
+    said.ok();
+    let model = out.rsplit('\'').nth(1).unwrap().to_owned();
+    assert!(out.ends_with(&format!("OK\nModel store successful. Model-ID is '{model}'.\n")), "{out}");
+    let (out, said) = old(&["list", "models"]);
+    said.ok();
+    assert!(out.contains("Model Id") && out.contains(&format!("{run} model saved from CLI")), "{out}");
+    let (_, said) = old(&["models", "download", &model]);
+    said.ok();
+    assert!(yard.dir.path().join(format!("{model}.tar.gz")).exists());
+    for (noun, id, closing) in [
+        ("models", &model, "Delete model successful"),
+        ("training-definitions", &id, "Delete training-definition successful"),
+    ] {
+        let (out, said) = old(&["delete", noun, id]);
+        said.ok();
+        assert!(out.ends_with(&format!("OK\n{closing}\n")), "{out}");
+    }
+    let (out, said) = old(&["version"]);
+    said.ok();
+    for part in ["Git Commit Hash:", "UTC Build Time :", "Plugin Version :"] {
+        assert!(out.contains(part), "{out}");
+    }
+    for words in [
+        ["list", "experiments"],
+        ["list", "deployments"],
+        ["show", "experiments"],
+        ["generate-manifest", "batch"],
+    ] {
+        let words: Vec<&str> = words.iter().copied().chain((words[0] == "show").then_some("x")).collect();
+        let (_, said) = old(&words);
+        assert!(said.fails(1).contains("TY0508"), "{words:?}");
+    }
+}
+
+#[test]
 fn runs_are_found_by_beginning_by_name_and_by_last() {
     let yard = Yard::start();
     let first = yard.train("alpha", "true");

@@ -85,6 +85,14 @@ fn example(name: &str) -> (Yard, String, f64) {
     (yard, id, accuracy)
 }
 
+/// Groups and names of what was collected of a run.
+fn curves(yard: &Yard, id: &str) -> BTreeSet<String> {
+    let metrics = yard.run(id)["entity"]["status"]["metrics"].clone();
+    let name =
+        |m: &Value| format!("{} {}", m["phase"].as_str().unwrap(), m["values"][0]["name"].as_str().unwrap());
+    metrics.as_array().unwrap().iter().map(name).collect()
+}
+
 /// Names and contents of the files of digits.
 fn digits() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/data");
@@ -153,13 +161,7 @@ fn the_tensorflow_example_reads_digits() {
     let (yard, id, accuracy) = example("tensorflow");
     assert!(accuracy >= 0.95, "{accuracy}");
     // Its TensorBoard files are TensorFlow's own.
-    let metrics = yard.run(&id)["entity"]["status"]["metrics"].clone();
-    let curves: BTreeSet<String> = metrics
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|m| format!("{} {}", m["phase"].as_str().unwrap(), m["values"][0]["name"].as_str().unwrap()))
-        .collect();
+    let curves = curves(&yard, &id);
     for curve in ["train epoch_loss", "train epoch_accuracy", "validation epoch_loss"] {
         assert!(curves.contains(curve), "{curve}: {curves:?}");
     }
@@ -167,6 +169,10 @@ fn the_tensorflow_example_reads_digits() {
 
 #[test]
 fn the_pytorch_example_reads_digits() {
-    let (_, _, accuracy) = example("pytorch");
+    let (yard, id, accuracy) = example("pytorch");
     assert!(accuracy >= 0.95, "{accuracy}");
+    let curves = curves(&yard, &id);
+    for curve in ["train loss", "train accuracy"] {
+        assert!(curves.contains(curve), "{curve}: {curves:?}");
+    }
 }

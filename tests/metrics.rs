@@ -1,6 +1,10 @@
 //! Metrics of a run: collected while it runs, each point once, whatever dies meanwhile.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    sync::mpsc,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -93,6 +97,12 @@ fn a_dead_server_costs_no_point() {
     let mut yard = Yard::start();
     let id = start(&yard);
     wait_for("points", PATIENCE, || (points(&yard, &id).len() >= 3).then_some(()));
+    // It is opened once, and goes on where it was after each restart.
+    let mut follower = yard.command(&["monitor", "training-runs", &id, "metrics", "-o", "json"]).start();
+    let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let (seen, followed) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| seen.send(line)));
+    let first = followed.recv_timeout(PATIENCE).unwrap();
     for _ in 0..3 {
         yard.kill_server();
         yard.restart();
@@ -108,6 +118,11 @@ fn a_dead_server_costs_no_point() {
     let last: i64 = log.lines().find_map(|l| l.strip_prefix("last ")?.parse().ok()).unwrap();
     assert_eq!(steps(&points(&yard, &id)), (1..=last).collect::<Vec<_>>());
     assert_eq!(monitored(&yard, &id), (1..=last).collect::<Vec<_>>());
+    // The channel ends with the follower's output.
+    let followed = std::iter::once(first).chain(followed);
+    let followed: Vec<Value> = followed.map(|l| serde_json::from_str(&l).unwrap()).collect();
+    assert!(follower.wait().unwrap().success());
+    assert_eq!(steps(&followed), (1..=last).collect::<Vec<_>>());
 }
 
 #[test]
@@ -187,7 +202,11 @@ fn tensorboard_folders_are_groups_and_join_the_file_of_the_results() {
     assert!(points.iter().any(|p| p["timestamp"] == "2023-11-14T22:13:20.500Z"));
     let stored = yard.result(&id, "learner-1/evaluation-metrics.txt");
     assert_eq!(stored.lines().count(), 7, "{stored}");
-    for line in stored.lines() {
+    assert!(
+        stored.starts_with("{\"grouplabel\":\"test\""),
+        "the program's own lines are as it wrote them: {stored}"
+    );
+    for line in stored.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["meta"]["training_id"], id.as_str());
     }

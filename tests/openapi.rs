@@ -151,6 +151,12 @@ fn every_route_wants_a_token_and_hides_what_belongs_to_others() {
             assert_eq!(yard.http("POST", &path, token, Some(b"[]".to_vec())).0, 401, "{verb}");
         }
     }
+    // Nor is what would make something that is not here yet.
+    for path in ["/v3/experiments", "/v3/wml_instances/x/deployments", "/v3/experiments/x/runs"] {
+        assert_eq!(yard.http("POST", path, None, None).0, 401, "{path}");
+        let (status, answer) = yard.http("POST", path, Some(&mine), Some(b"{}".to_vec()));
+        assert!(status == 404 && answer.to_string().contains("not there yet"), "{path}: {answer}");
+    }
     assert!(hidden >= 20, "only {hidden} routes have something to hide");
     // Nothing was changed or removed.
     assert_eq!(yard.status(&things["run"])["state"], "completed");

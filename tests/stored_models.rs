@@ -42,6 +42,8 @@ fn a_run_of_an_older_version_runs_its_code() {
     let version = &made["entity"]["training_definition_version"];
     let second = version["guid"].as_str().unwrap();
     assert_ne!(second, first);
+    // Until it has its zip, the definition is what it was.
+    assert_eq!(get(&yard, &path)["entity"]["training_definition_version"]["guid"], first.as_str());
     let zip = yard.dir.path().join("second.zip");
     let mut writer = zip::ZipWriter::new(fs::File::create(&zip).unwrap());
     writer.start_file("which", zip::write::SimpleFileOptions::default()).unwrap();
@@ -64,6 +66,10 @@ fn a_run_of_an_older_version_runs_its_code() {
         let run = yard.cli(&words).ok().trim().to_owned();
         yard.wait_end(&run);
         assert!(yard.cli(&["logs", &run]).ok().contains(expected), "{version}");
+        let shown = yard.cli(&["show", &run]).ok();
+        assert!(shown.contains(&format!("Training definition ID   {id}\n")), "{shown}");
+        let of_version = get(&yard, &format!("{path}/versions/{version}"));
+        assert_eq!(of_version["entity"]["name"], if version == second { "v2" } else { "v" });
     }
     let words = ["train", "training-definitions", &id, "no-such-version", manifest.to_str().unwrap()];
     yard.cli(&words).fails(102);
@@ -89,6 +95,7 @@ fn a_model_is_uploaded_given_a_version_and_removed() {
     let content = path_of(&yard, &made["entity"]["model_version"]["content_url"]).to_owned();
     let token = yard.admin_token();
     assert_eq!(yard.http("GET", &content, Some(&token), None).0, 409, "it has no content yet");
+    assert_eq!(yard.http("GET", &format!("{path}/content"), Some(&token), None).0, 200, "the first has");
     assert_eq!(yard.http("PUT", &content, Some(&token), Some(b"second".to_vec())).0, 200);
     assert_eq!(yard.http("PUT", &content, Some(&token), Some(b"third".to_vec())).0, 409);
     let to = yard.dir.path().join("got");
@@ -167,12 +174,14 @@ fn the_pair_for_the_embedded_store_reads_and_changes_nothing() {
     let id = yard.train("reader", "echo hello");
     yard.wait_end(&id);
     let run = get(&yard, &format!("/v3/models/{id}"));
+    let http = trainyard_transfer::Http::default();
     let connection =
         serde_json::from_value(run["entity"]["training_results_reference"]["connection"].clone()).unwrap();
-    let bucket =
-        trainyard_transfer::Bucket::new(&trainyard_transfer::Http::default(), &connection, &yard.results)
-            .unwrap();
+    let bucket = trainyard_transfer::Bucket::new(&http, &connection, &yard.results).unwrap();
+    let run_of_another = yard.bucket("others");
     crate::harness::block_on(async {
+        run_of_another.create().await.unwrap();
+        run_of_another.put("x", bytes::Bytes::from_static(b"x")).await.unwrap();
         let key = format!("{id}/learner-1/training-log.txt");
         assert!(bucket.get_bytes(&key).await.unwrap().ends_with(b"Exit code: 0\n"));
         for error in [
@@ -185,5 +194,11 @@ fn the_pair_for_the_embedded_store_reads_and_changes_nothing() {
                 "{error}"
             );
         }
+        let others = trainyard_transfer::Bucket::new(&http, &connection, "others").unwrap();
+        assert!(others.get_bytes("x").await.is_err(), "it reads a bucket of no run of its owner");
     });
+    // It is void with the sign-ins of its owner.
+    yard.users(&["revoke", "admin"]).run().ok();
+    let key = format!("{id}/learner-1/training-log.txt");
+    assert!(crate::harness::block_on(bucket.get_bytes(&key)).is_err(), "it outlives its owner's tokens");
 }

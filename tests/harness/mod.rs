@@ -1,5 +1,6 @@
 //! A server of its own for each test, and hands to use it with.
 
+mod requests;
 mod tools;
 mod yard;
 

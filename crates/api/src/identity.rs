@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Secret;
+use crate::{Secret, Time};
 
 /// A token: a JSON Web Token, good until the `exp` in its payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,6 +28,10 @@ pub struct InstanceMetadata {
     pub guid: String,
     /// Absolute; ends in `/wml_instances/<id>`.
     pub url: String,
+    /// When the server was first started.
+    pub created_at: Time,
+    /// The same.
+    pub modified_at: Time,
 }
 
 /// `entity` of [`Instance`].

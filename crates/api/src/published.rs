@@ -27,7 +27,7 @@ pub struct PublishedEntity {
     pub author: Option<serde_json::Value>,
     /// `<framework>-<version>`.
     pub model_type: String,
-    /// `<runtime>-<version>`, such as `python-3.11`; empty when none was named.
+    /// `<runtime>-<version>`, such as `python-3.11`; `python-3` when none was named.
     pub runtime_environment: String,
     /// The newest version.
     pub latest_version: PublishedVersion,

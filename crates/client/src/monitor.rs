@@ -26,6 +26,8 @@ pub struct MonitorOptions {
     pub since: Option<i64>,
     /// Close after what is there.
     pub no_follow: bool,
+    /// Frames of one kind alone: `log`, `metrics` or `state`.
+    pub only: Option<&'static str>,
 }
 
 /// First and longest pause before a broken monitor is taken up again.
@@ -82,6 +84,9 @@ impl Monitor {
             if let Some(metrics) = self.metrics {
                 query.append_pair("metrics", &metrics.to_string());
             }
+            if let Some(only) = self.options.only {
+                query.append_pair("only", only);
+            }
             query.append_pair("follow", if self.options.no_follow { "false" } else { "true" });
         }
         let mut request = url.as_str().into_client_request().map_err(|_| bad())?;
@@ -97,11 +102,13 @@ impl Monitor {
                 let code = match response.status() {
                     StatusCode::UNAUTHORIZED => Code::Unauthenticated,
                     StatusCode::NOT_FOUND => Code::NotFound,
+                    StatusCode::SERVICE_UNAVAILABLE => Code::Busy,
                     _ => Code::Internal,
                 };
                 let message = match code {
                     Code::Unauthenticated => "the token is not known".to_owned(),
                     Code::NotFound => format!("there is no training run `{}`", self.run),
+                    Code::Busy => "as many monitors as the server takes are open".to_owned(),
                     _ => format!("the server answered {}", response.status()),
                 };
                 Err(Problem::new(code, message).into())
@@ -121,7 +128,7 @@ impl Monitor {
             let Some(socket) = &mut self.socket else {
                 match self.connect().await {
                     Ok(()) => {}
-                    Err(error) if error.code() == Code::ServerUnreachable => {
+                    Err(error) if matches!(error.code(), Code::ServerUnreachable | Code::Busy) => {
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }

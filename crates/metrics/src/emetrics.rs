@@ -5,7 +5,7 @@ use jiff::{civil::DateTime, tz::TimeZone};
 use serde_json::{Map, Value, json};
 use trainyard_api::{Metric, Time};
 
-use crate::{Read, point};
+use crate::{Read, is_time, point};
 
 /// Longest line; longer ones are passed over.
 const MOST_LINE: usize = 64 * 1024;
@@ -37,12 +37,25 @@ impl Emetrics {
         }
         read
     }
+
+    /// Reads what is left when nothing is written any more: the last line may have no end.
+    pub fn read_last(&mut self, bytes: &[u8], now: Time) -> Read {
+        let mut read = self.read(bytes, now);
+        if read.used < bytes.len() {
+            let line = &bytes[read.used..];
+            read.used = bytes.len();
+            if let Some(metric) = parse(line, now).filter(|_| !self.skipping) {
+                read.points.push((metric, read.used));
+            }
+        }
+        read
+    }
 }
 
 fn parse(line: &[u8], now: Time) -> Option<Metric> {
     let line: Value = serde_json::from_slice(line).ok()?;
     let iteration = number(&line["etimes"]["iteration"]["value"]).unwrap_or(0.0);
-    let at = line["meta"]["time"].as_i64().filter(|ms| *ms > 0).map(Time);
+    let at = line["meta"]["time"].as_i64().filter(|ms| is_time(*ms)).map(Time);
     let at = at.or_else(|| written_time(line["etimes"]["time_stamp"]["value"].as_str()?)).unwrap_or(now);
     let values = line["values"].as_object()?.iter().filter_map(|(name, value)| {
         let is_number = value["type"].as_i64().is_some_and(|t| NUMBERS.contains(&t));
@@ -111,11 +124,22 @@ mod tests {
     }
 
     #[test]
+    fn a_last_line_needs_no_end() {
+        let mut reader = Emetrics::default();
+        assert_eq!(reader.read(LINE.as_bytes(), Time(0)).points.len(), 0);
+        let read = reader.read_last(LINE.as_bytes(), Time(0));
+        assert_eq!((read.points.len(), read.used), (1, LINE.len()));
+        assert_eq!(reader.read_last(b"", Time(0)), Read::default());
+    }
+
+    #[test]
     fn times_are_taken_where_they_are() {
         let without_meta = LINE.replace(r#""time":1524211200123,"#, "");
         assert_eq!(read(&format!("{without_meta}\n")).points[0].0.timestamp, "2018-04-20T08:00:00.000Z");
         let without_any = without_meta.replace("2018-04-20T08:00:00.1524211200", "?");
         assert_eq!(read(&format!("{without_any}\n")).points[0].0.timestamp, "1970-01-01T00:00:00.005Z");
+        let nanoseconds = LINE.replace("1524211200123", "1524211200123000000");
+        assert_eq!(read(&format!("{nanoseconds}\n")).points[0].0.timestamp, "2018-04-20T08:00:00.000Z");
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub struct Read {
     pub broken: Option<&'static str>,
 }
 
+/// Whether these are milliseconds since 1970, and not something in other units.
+fn is_time(ms: i64) -> bool {
+    ms > 0 && jiff::Timestamp::from_millisecond(ms).is_ok()
+}
+
 /// A point, unless it has no finite value.
 fn point(
     at: Time,

@@ -7,7 +7,7 @@ use prost::Message;
 use trainyard_api::Time;
 
 use crate::{
-    Read, point,
+    Read, is_time, point,
     proto::{Event, Value},
 };
 
@@ -55,11 +55,8 @@ impl TensorBoard {
             }
             read.used += HEAD + length + TAIL;
             let event = Event::decode(data).unwrap_or_default();
-            let at = if event.wall_time.is_finite() && event.wall_time > 0.0 {
-                Time((event.wall_time * 1000.0) as i64)
-            } else {
-                now
-            };
+            let ms = (event.wall_time * 1000.0) as i64;
+            let at = if is_time(ms) { Time(ms) } else { now };
             let values = event.summary.unwrap_or_default().value;
             let scalars = values.into_iter().filter_map(|v| Some((v.tag.clone(), scalar(&v)?)));
             if let Some(metric) = point(at, event.step, group, scalars) {

@@ -6,11 +6,11 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, BufWriter, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -32,9 +32,11 @@ const TENSORBOARD: &str = "tb/";
 /// Shortest and longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Tries of the last pass.
+const LAST_TRIES: u32 = 20;
 /// Bytes that are read at once.
 const CHUNK: usize = 4 << 20;
-/// Files that are followed, and folders that they may be deep.
+/// Files that are followed at once, and folders that they may be deep.
 const MOST_FILES: usize = 1000;
 const DEEPEST: usize = 8;
 /// Bytes of points that are collected of one run: about a million points.
@@ -46,11 +48,13 @@ pub(crate) struct Points {
     pub(crate) path: PathBuf,
     /// Bytes of whole lines.
     whole: Arc<AtomicU64>,
+    /// Whether some came from TensorBoard: the program has not written those as emetrics.
+    others: Arc<AtomicBool>,
 }
 
 impl Points {
     pub(crate) fn of(layout: &Layout) -> Self {
-        Self { path: layout.root.join("metrics.jsonl"), whole: Arc::default() }
+        Self { path: layout.root.join("metrics.jsonl"), whole: Arc::default(), others: Arc::default() }
     }
 
     /// Bytes of whole lines.
@@ -58,33 +62,56 @@ impl Points {
         self.whole.load(Relaxed)
     }
 
-    /// Writes the points as emetrics lines of run `run` into `file`, where some came from TensorBoard:
-    /// otherwise the program has written all of them itself. Returns whether it did.
-    pub(crate) fn write_emetrics(&self, run: &str, file: &Path) -> std::io::Result<bool> {
-        if self.size() == 0 {
-            return Ok(false);
-        }
+    /// Whether some are of TensorBoard files.
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.load(Relaxed)
+    }
+
+    /// Writes one file of all metrics of run `run`: what the program has written itself as it is, and what
+    /// is in TensorBoard files in the same form behind it. `logs` is the program's folder of logs.
+    pub(crate) fn write_emetrics(&self, run: &str, logs: &Path, file: &Path) -> std::io::Result<()> {
         let mut lines = BufWriter::new(File::create(file)?);
-        let mut others = false;
+        if let Some(mut own) = open(&logs.join(EMETRICS)) {
+            let copied = std::io::copy(&mut own, &mut lines)?;
+            let mut last = [b'\n'];
+            if copied > 0 && own.read_exact_at(&mut last, copied - 1).is_ok() && last != *b"\n" {
+                lines.write_all(b"\n")?;
+            }
+        }
         for line in BufReader::new(File::open(&self.path)?).lines() {
             let Ok(point) = serde_json::from_str::<Point>(&line?) else { continue };
-            others |= point.source != EMETRICS;
-            writeln!(lines, "{}", emetrics_line(&point.metric, run))?;
+            if point.source != EMETRICS {
+                writeln!(lines, "{}", emetrics_line(&point.metric, run))?;
+            }
         }
-        lines.flush()?;
-        Ok(others)
+        lines.flush()
+    }
+
+    fn note_source(&self, source: &str) {
+        if source != EMETRICS {
+            self.others.store(true, Relaxed);
+        }
     }
 }
 
+/// Size of the program's own file of metrics.
+pub(crate) fn own_size(logs: &Path) -> u64 {
+    fs::symlink_metadata(logs.join(EMETRICS)).map_or(0, |m| m.len())
+}
+
+#[derive(Clone)]
 enum Reader {
     Emetrics(Emetrics),
     TensorBoard(TensorBoard),
 }
 
 /// A file that is followed.
+#[derive(Clone)]
 struct Source {
     reader: Reader,
     at: u64,
+    /// Which file it is: another one of the same name is read from its start. Absent: not known yet.
+    inode: Option<u64>,
     broken: bool,
 }
 
@@ -94,6 +121,8 @@ pub(crate) struct Collector {
     points: Points,
     sources: BTreeMap<String, Source>,
     full: bool,
+    /// There are more files than are followed, which has been said.
+    many: bool,
 }
 
 impl Collector {
@@ -103,7 +132,7 @@ impl Collector {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file(&points.path, e)),
             _ => {}
         }
-        Ok(Self { logs: layout.logs.clone(), points, sources: BTreeMap::new(), full: false })
+        Ok(Self { logs: layout.logs.clone(), points, sources: BTreeMap::new(), full: false, many: false })
     }
 
     /// Goes on where an earlier runner stopped.
@@ -119,6 +148,7 @@ impl Collector {
                     if line.ends_with(b"\n") {
                         whole += line.len() as u64;
                         if let Ok(point) = serde_json::from_slice::<Point>(&line) {
+                            points.note_source(&point.source);
                             sources.insert(point.source.clone(), source(&point.source, point.end));
                         }
                     }
@@ -135,51 +165,97 @@ impl Collector {
             Err(e) => return Err(failed(e)),
         }
         points.whole.store(whole, Relaxed);
-        Ok(Self { logs: layout.logs.clone(), points, sources, full: whole >= MOST_BYTES })
+        Ok(Self { logs: layout.logs.clone(), points, sources, full: whole >= MOST_BYTES, many: false })
     }
 
-    /// Collects what is new; returns whether anything was.
-    pub(crate) fn pass(&mut self) -> std::io::Result<bool> {
-        let mut any = false;
+    /// Collects what is new; returns whether anything was. `last`: nothing is written any more. A file that
+    /// cannot be read keeps no other from it; the first error is returned after all were tried.
+    pub(crate) fn pass(&mut self, last: bool) -> std::io::Result<bool> {
+        let (mut any, mut first) = (false, None);
         let mut names = Vec::new();
         find(&self.logs, "", 0, &mut names);
+        if names.len() == MOST_FILES && !self.many {
+            self.many = true;
+            tracing::warn!(followed = MOST_FILES, "there are more files of metrics than are followed");
+        }
         for name in names {
-            let source = self.sources.entry(name.clone()).or_insert_with(|| source(&name, 0));
-            let Some(file) = open(&self.logs.join(&name)) else { continue };
-            if file.metadata()?.len() < source.at {
-                // Somebody began it anew.
-                *source = self::source(&name, 0);
-            }
-            while !self.full && !source.broken {
-                let mut bytes = vec![0; CHUNK.min(file.metadata()?.len().saturating_sub(source.at) as usize)];
-                let n = file.read_at(&mut bytes, source.at)?;
-                bytes.truncate(n);
-                let read = source.read(&name, &bytes);
-                if let Some(why) = read.broken {
-                    tracing::warn!(name, why, "metrics of this file are no longer collected");
-                    source.broken = true;
-                }
-                let mut text = Vec::new();
-                for (metric, end) in read.points {
-                    let point = Point { metric, source: name.clone(), end: source.at + end as u64 };
-                    serde_json::to_writer(&mut text, &point)?;
-                    text.push(b'\n');
-                }
-                if !text.is_empty() {
-                    any = true;
-                    append(&self.points, &text)?;
-                }
-                source.at += read.used as u64;
-                if self.points.size() >= MOST_BYTES {
-                    tracing::warn!("the run has written more metrics than are collected");
-                    self.full = true;
-                }
-                if read.used == 0 {
-                    break;
+            match self.read_on(&name, last) {
+                Ok(new) => any |= new,
+                Err(error) => {
+                    first.get_or_insert(error);
                 }
             }
         }
+        first.map_or(Ok(any), Err)
+    }
+
+    /// Collects what is new in one file.
+    fn read_on(&mut self, name: &str, last: bool) -> std::io::Result<bool> {
+        let Some(file) = open(&self.logs.join(name)) else { return Ok(false) };
+        let source = self.sources.entry(name.to_owned()).or_insert_with(|| source(name, 0));
+        let metadata = file.metadata()?;
+        let replaced = source.inode.is_some_and(|i| i != metadata.ino());
+        if replaced || metadata.len() < source.at {
+            *source = self::source(name, 0);
+        }
+        source.inode = Some(metadata.ino());
+        let mut any = false;
+        while !self.full && !source.broken {
+            let mut bytes = vec![0; CHUNK.min(file.metadata()?.len().saturating_sub(source.at) as usize)];
+            let n = file.read_at(&mut bytes, source.at)?;
+            bytes.truncate(n);
+            // Only when its points are kept is a piece read: until then, all of it is tried again.
+            let mut next = source.clone();
+            let read = next.read(name, &bytes, last);
+            let mut text = Vec::new();
+            for (metric, end) in read.points {
+                let point = Point { metric, source: name.to_owned(), end: source.at + end as u64 };
+                serde_json::to_writer(&mut text, &point)?;
+                text.push(b'\n');
+            }
+            if !text.is_empty() {
+                append(&self.points, &text)?;
+                self.points.note_source(name);
+                any = true;
+            }
+            if let Some(why) = read.broken {
+                tracing::warn!(name, why, "metrics of this file are no longer collected");
+                next.broken = true;
+            }
+            next.at += read.used as u64;
+            *source = next;
+            if self.points.size() >= MOST_BYTES {
+                tracing::warn!("the run has written more metrics than are collected");
+                self.full = true;
+            }
+            if read.used == 0 {
+                break;
+            }
+        }
         Ok(any)
+    }
+
+    /// The last pass: nothing is written any more. What fails is tried again.
+    pub(crate) async fn finish(mut self) {
+        for _ in 0..LAST_TRIES {
+            let passed = tokio::task::spawn_blocking(move || {
+                let result = self.pass(true);
+                (self, result)
+            });
+            match passed.await {
+                Ok((_, Ok(_))) => return,
+                Ok((collector, Err(error))) => {
+                    tracing::warn!(%error, "the last metrics cannot be collected now");
+                    self = collector;
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the last metrics are not collected");
+                    return;
+                }
+            }
+        }
+        tracing::error!("the last metrics are not collected");
     }
 
     /// Collects again and again, until told to stop; then once more.
@@ -187,14 +263,19 @@ impl Collector {
         let (stop, mut stopped) = watch::channel(());
         let task = tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
-            loop {
-                let last = tokio::time::timeout(pause, stopped.changed()).await.is_ok();
+            while tokio::time::timeout(pause, stopped.changed()).await.is_err() {
                 // Files are read: not on the thread that watches the program.
                 let passed = tokio::task::spawn_blocking(move || {
-                    let any = self.pass();
+                    let any = self.pass(false);
                     (self, any)
                 });
-                let Ok((collector, any)) = passed.await else { return };
+                let (collector, any) = match passed.await {
+                    Ok(passed) => passed,
+                    Err(error) => {
+                        tracing::error!(%error, "metrics are no longer collected");
+                        return;
+                    }
+                };
                 self = collector;
                 pause = match any {
                     Ok(true) => {
@@ -207,18 +288,17 @@ impl Collector {
                         LONGEST_PAUSE
                     }
                 };
-                if last {
-                    return;
-                }
             }
+            self.finish().await;
         });
         Collecting { task, stop }
     }
 }
 
 impl Source {
-    fn read(&mut self, name: &str, bytes: &[u8]) -> Read {
+    fn read(&mut self, name: &str, bytes: &[u8], last: bool) -> Read {
         match &mut self.reader {
+            Reader::Emetrics(reader) if last && bytes.len() < CHUNK => reader.read_last(bytes, Time::now()),
             Reader::Emetrics(reader) => reader.read(bytes, Time::now()),
             Reader::TensorBoard(reader) => reader.read(bytes, group(name), Time::now()),
         }
@@ -231,7 +311,7 @@ fn source(name: &str, at: u64) -> Source {
     } else {
         Reader::TensorBoard(TensorBoard::default())
     };
-    Source { reader, at, broken: false }
+    Source { reader, at, inode: None, broken: false }
 }
 
 /// What the points of an event file are called: its folder, below `tb` or the folder of logs.
@@ -320,10 +400,10 @@ mod tests {
         let (_dir, layout, points) = yard();
         let file = layout.logs.join(EMETRICS);
         let mut collector = Collector::new(&layout, points.clone()).unwrap();
-        assert!(!collector.pass().unwrap());
+        assert!(!collector.pass(false).unwrap());
         fs::write(&file, line(1) + &line(2) + "{\"half").unwrap();
-        assert!(collector.pass().unwrap());
-        assert!(!collector.pass().unwrap());
+        assert!(collector.pass(false).unwrap());
+        assert!(!collector.pass(false).unwrap());
         drop(collector);
         // It was killed in the middle of a line.
         let mut torn = OpenOptions::new().append(true).open(&points.path).unwrap();
@@ -331,7 +411,7 @@ mod tests {
         fs::write(&file, line(1) + &line(2) + &line(3)).unwrap();
         let points = Points::of(&layout);
         let mut collector = Collector::resume(&layout, points.clone()).unwrap();
-        assert!(collector.pass().unwrap());
+        assert!(collector.pass(false).unwrap());
         assert_eq!(steps(&points), [1, 2, 3]);
         assert_eq!(points.size(), fs::metadata(&points.path).unwrap().len());
     }
@@ -342,10 +422,43 @@ mod tests {
         let file = layout.logs.join(EMETRICS);
         let mut collector = Collector::new(&layout, points.clone()).unwrap();
         fs::write(&file, line(1) + &line(2)).unwrap();
-        collector.pass().unwrap();
+        collector.pass(false).unwrap();
         fs::write(&file, line(7)).unwrap();
-        collector.pass().unwrap();
-        assert_eq!(steps(&points), [1, 2, 7]);
+        collector.pass(false).unwrap();
+        // One that takes its place, and is longer.
+        let other = layout.logs.join("other");
+        fs::write(&other, line(8) + &line(9)).unwrap();
+        fs::rename(&other, &file).unwrap();
+        collector.pass(false).unwrap();
+        assert_eq!(steps(&points), [1, 2, 7, 8, 9]);
+    }
+
+    #[test]
+    fn what_could_not_be_kept_is_collected_again() {
+        let (_dir, layout, points) = yard();
+        // The beginning of a line that is too long, and points behind it: the reader is in the middle.
+        let long = "x".repeat(CHUNK + 10) + "\n";
+        fs::write(layout.logs.join(EMETRICS), line(1) + &long + &line(2)).unwrap();
+        let mut collector = Collector::new(&layout, points.clone()).unwrap();
+        fs::create_dir(&points.path).unwrap();
+        for _ in 0..3 {
+            assert!(collector.pass(false).is_err(), "points were kept in a folder");
+        }
+        fs::remove_dir(&points.path).unwrap();
+        assert!(collector.pass(false).unwrap());
+        assert_eq!(steps(&points), [1, 2]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_kept_up_with_is_finished_at_the_end() {
+        let (_dir, layout, points) = yard();
+        fs::write(layout.logs.join(EMETRICS), line(1) + line(2).trim_end()).unwrap();
+        let mut collector = Collector::new(&layout, points.clone()).unwrap();
+        collector.pass(false).unwrap();
+        assert_eq!(steps(&points), [1]);
+        collector.pass(true).unwrap();
+        collector.pass(true).unwrap();
+        assert_eq!(steps(&points), [1, 2]);
     }
 
     #[test]
@@ -356,7 +469,7 @@ mod tests {
         fs::write(&elsewhere, line(1)).unwrap();
         std::os::unix::fs::symlink(&elsewhere, layout.logs.join("tb/events.out.tfevents.1")).unwrap();
         let mut collector = Collector::new(&layout, points).unwrap();
-        assert!(!collector.pass().unwrap());
+        assert!(!collector.pass(false).unwrap());
     }
 
     #[test]

@@ -42,14 +42,10 @@ pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
         Purpose::Salvage => (past.log_base, past.metrics_base),
         Purpose::Train => (past.log_base + order.earlier_log, past.metrics_base + order.earlier_metrics),
     };
-    let mut old = Spool::open(&layout.spool)?;
-    let noted = old.note_log_base(base).and_then(|()| old.note_metrics_base(metrics_base));
+    let noted = Spool::open(&layout.spool)?.note_bases(base, metrics_base);
     noted.map_err(|e| Error::file(&layout.spool, e))?;
     let points = Points::of(layout);
-    let mut collector = Collector::resume(layout, points.clone())?;
-    if let Err(error) = collector.pass() {
-        tracing::warn!(%error, "the last metrics are not collected");
-    }
+    Collector::resume(layout, points.clone())?.finish().await;
     // The log goes on where the lost runner's deliveries ended: the server knows how far that is.
     // The spool is left as it is until this is done: a runner after this one needs it.
     let spool = Spool::create(&layout.root.join(format!("spool-{}.jsonl", order.attempt)))?;

@@ -27,10 +27,10 @@ enum Line {
     Report(Reported),
     /// The program is about to be started: from here on nobody starts it again.
     Starting(Time),
-    /// The byte of the log file at which the newest attempt's log begins.
+    /// What the release before this one wrote in place of the next.
     LogBase(u64),
-    /// The byte of the file of metrics at which those of the newest attempt begin.
-    MetricsBase(u64),
+    /// The bytes of the log file and of the file of metrics at which those of the newest attempt begin.
+    Bases(u64, u64),
     /// A small log that was never a file, for the results: its name and its text.
     Note(String, String),
 }
@@ -105,14 +105,10 @@ impl Spool {
         self.write(&Line::Note(name.to_owned(), text.to_owned()))
     }
 
-    /// Notes where the newest attempt's log begins.
-    pub(crate) fn note_log_base(&mut self, base: u64) -> std::io::Result<()> {
-        self.write(&Line::LogBase(base))
-    }
-
-    /// Notes where the newest attempt's metrics begin.
-    pub(crate) fn note_metrics_base(&mut self, base: u64) -> std::io::Result<()> {
-        self.write(&Line::MetricsBase(base))
+    /// Notes, on disk, where the newest attempt's log and metrics begin: at once, or not at all.
+    pub(crate) fn note_bases(&mut self, log: u64, metrics: u64) -> std::io::Result<()> {
+        self.write(&Line::Bases(log, metrics))?;
+        self.file.sync_data()
     }
 
     fn write(&mut self, line: &Line) -> std::io::Result<()> {
@@ -137,7 +133,7 @@ impl Past {
                 Ok(Line::Report(reported)) => past.see(&reported),
                 Ok(Line::Starting(at)) => past.started = Some(at),
                 Ok(Line::LogBase(base)) => past.log_base = base,
-                Ok(Line::MetricsBase(base)) => past.metrics_base = base,
+                Ok(Line::Bases(log, metrics)) => (past.log_base, past.metrics_base) = (log, metrics),
                 Ok(Line::Note(name, text)) => past.notes.push((name, text)),
                 // The release before this one wrote reports alone.
                 Err(_) => {
@@ -178,7 +174,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("spool");
         let mut spool = Spool::create(&path).unwrap();
-        spool.note_log_base(7).unwrap();
+        spool.note_bases(7, 3).unwrap();
         spool.note_start(Time(5), &path).unwrap();
         spool.note("load-data.log", "x").unwrap();
         let exit = Exit::Code(3);
@@ -186,10 +182,10 @@ mod tests {
         spool.keep(&event, true).unwrap();
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"log_base\":9").unwrap();
         let notes = vec![("load-data.log".to_owned(), "x".to_owned())];
-        let mut past = Past { started: Some(Time(5)), log_base: 7, metrics_base: 0, exit: Some(exit), notes };
+        let mut past = Past { started: Some(Time(5)), log_base: 7, metrics_base: 3, exit: Some(exit), notes };
         assert_eq!(Past::read(&path).unwrap(), past);
-        Spool::open(&path).unwrap().note_log_base(11).unwrap();
-        past.log_base = 11;
+        Spool::open(&path).unwrap().note_bases(11, 5).unwrap();
+        (past.log_base, past.metrics_base) = (11, 5);
         assert_eq!(Past::read(&path).unwrap(), past, "a line behind a torn one is lost");
         drop(Spool::create(&path).unwrap());
         assert_eq!(Past::read(&path).unwrap(), Past::default());

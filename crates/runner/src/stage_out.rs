@@ -16,7 +16,7 @@ use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload
 
 use crate::{
     Error,
-    collect::{EMETRICS, Points},
+    collect::{EMETRICS, Points, own_size},
     layout::Layout,
     reporter::{MOST_LOG, Reporter, Told},
     spool::Past,
@@ -72,8 +72,8 @@ pub(crate) struct Output {
     run: String,
     /// Collected metrics; absent where no program was started.
     points: Option<Points>,
-    /// How many bytes of them the stored file was made of.
-    points_stored: u64,
+    /// How many bytes of them, and of the program's own file, the stored file was made of.
+    points_stored: (u64, u64),
 }
 
 impl Output {
@@ -90,7 +90,7 @@ impl Output {
             layout: layout.clone(),
             run: order.run.to_string(),
             points: None,
-            points_stored: 0,
+            points_stored: (0, 0),
         })
     }
 
@@ -154,20 +154,19 @@ impl Output {
     /// Stores the metrics as one file of the original's form, where the program has not written all of
     /// them there itself.
     async fn store_points(&mut self) -> Result<(), TransferError> {
-        let Some(points) = self.points.clone() else { return Ok(()) };
-        let size = points.size();
-        if size == self.points_stored {
+        let Some(points) = self.points.clone().filter(Points::has_others) else { return Ok(()) };
+        let made_of = (points.size(), own_size(&self.layout.logs));
+        if made_of == self.points_stored {
             return Ok(());
         }
-        let file = self.layout.root.join(EMETRICS);
-        let written = points.write_emetrics(&self.run, &file);
-        let failed = |source| TransferError::File { path: file.display().to_string(), source };
-        if written.map_err(failed)? {
-            let key = format!("{LEARNER}{EMETRICS}");
-            self.results.leave_out(&key);
-            self.results.sync_file(&self.layout.root, EMETRICS, &key, u64::MAX).await?;
-        }
-        self.points_stored = size;
+        let (run, logs, file) = (self.run.clone(), self.layout.logs.clone(), self.layout.root.join(EMETRICS));
+        let failed = |source| TransferError::File { path: EMETRICS.to_owned(), source };
+        let written = tokio::task::spawn_blocking(move || points.write_emetrics(&run, &logs, &file));
+        written.await.map_err(std::io::Error::other).and_then(|w| w).map_err(failed)?;
+        let key = format!("{LEARNER}{EMETRICS}");
+        self.results.leave_out(&key);
+        self.results.sync_file(&self.layout.root, EMETRICS, &key, u64::MAX).await?;
+        self.points_stored = made_of;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The store as a service: what is open, and which keys are good.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
@@ -27,31 +27,62 @@ pub struct Keys(Arc<RwLock<HashMap<String, Pair>>>);
 /// What belongs to an access key.
 struct Pair {
     secret: String,
-    /// May read, and change nothing.
-    reads_only: bool,
+    /// What it may do, if not everything.
+    reads: Option<Reads>,
 }
+
+/// What a pair may read that may do nothing else.
+struct Reads {
+    buckets: HashSet<String>,
+    holds: Holds,
+}
+
+/// Whether a pair is still good.
+type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Keys {
     /// Accepts this pair from now on.
     pub fn allow(&self, access_key: &str, secret_key: &str) {
-        self.insert(access_key, Pair { secret: secret_key.to_owned(), reads_only: false });
-    }
-
-    /// Accepts this pair from now on, for reading.
-    pub fn allow_reading(&self, access_key: &str, secret_key: &str) {
-        if self.reads_only(access_key) != Some(true) {
-            self.insert(access_key, Pair { secret: secret_key.to_owned(), reads_only: true });
-        }
-    }
-
-    fn insert(&self, access_key: &str, pair: Pair) {
+        let pair = Pair { secret: secret_key.to_owned(), reads: None };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(access_key.to_owned(), pair);
     }
 
-    /// Whether the pair of this access key may only read; `None`: there is none.
-    fn reads_only(&self, access_key: &str) -> Option<bool> {
+    /// Accepts this pair for reading `bucket`, as long as `holds` says so; and the buckets that it was
+    /// allowed to read before.
+    pub fn allow_reading(
+        &self,
+        access_key: &str,
+        secret_key: &str,
+        bucket: &str,
+        holds: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        {
+            let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let reads = keys.get(access_key).and_then(|pair| pair.reads.as_ref());
+            if reads.is_some_and(|r| r.buckets.contains(bucket)) {
+                return;
+            }
+        }
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let pair = keys.entry(access_key.to_owned()).or_insert_with(|| Pair {
+            secret: secret_key.to_owned(),
+            reads: Some(Reads { buckets: HashSet::new(), holds: Arc::new(holds) }),
+        });
+        if let Some(reads) = &mut pair.reads {
+            reads.buckets.insert(bucket.to_owned());
+        }
+    }
+
+    /// Whether the pair of this access key may do something with `bucket`, of which `is_read` says whether it
+    /// only reads.
+    fn may(&self, access_key: &str, bucket: Option<&str>, is_read: bool) -> bool {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(access_key).map(|pair| pair.reads_only)
+        let Some(pair) = keys.get(access_key) else { return false };
+        let Some(reads) = &pair.reads else { return true };
+        let of_its_own = is_read && bucket.is_some_and(|b| reads.buckets.contains(b));
+        let holds = Arc::clone(&reads.holds);
+        drop(keys);
+        of_its_own && holds()
     }
 }
 
@@ -68,9 +99,10 @@ impl S3Auth for Keys {
 #[async_trait::async_trait]
 impl S3Access for Keys {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        match request.credentials().and_then(|c| self.reads_only(&c.access_key)) {
-            Some(reads_only) if reads || !reads_only => Ok(()),
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let bucket = request.s3_path().get_bucket_name();
+        match request.credentials() {
+            Some(c) if self.may(&c.access_key, bucket, is_read) => Ok(()),
             _ => Err(S3Error::with_message(S3ErrorCode::AccessDenied, "these keys may not do this")),
         }
     }

@@ -16,21 +16,28 @@ pub(crate) enum ArchiveError {
     Transfer(#[from] Error),
     #[error("the run left nothing in its `model` folder")]
     Empty,
+    #[error("the model has {size} bytes, and the server keeps {most} at most")]
+    TooLarge { size: u64, most: u64 },
     #[error("{0}")]
     File(#[from] std::io::Error),
 }
 
-/// Packs what lies below `prefix` of `bucket` into `target`; returns its size in bytes.
+/// Packs what lies below `prefix` of `bucket`, `most` bytes at most, into `target`; returns its size in bytes.
 pub(crate) async fn pack(
     bucket: &Bucket,
     prefix: &str,
     target: &Path,
     tmp: &Path,
+    most: u64,
 ) -> Result<u64, ArchiveError> {
     let objects: Vec<Object> =
         bucket.list(prefix).await?.into_iter().filter(|o| !o.key.ends_with('/')).collect();
     if objects.is_empty() {
         return Err(ArchiveError::Empty);
+    }
+    let size = objects.iter().fold(0u64, |sum, o| sum.saturating_add(o.size));
+    if size > most {
+        return Err(ArchiveError::TooLarge { size, most });
     }
     let names: Vec<String> = objects.iter().map(|o| o.key[prefix.len()..].to_owned()).collect();
     trainyard_transfer::check_names(names.iter().map(String::as_str)).map_err(Error::Names)?;

@@ -53,7 +53,7 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Connections to the API. More wait to be accepted.
+    /// Connections to the API. What is more is told to come again.
     pub connections: usize,
     /// Open monitors.
     pub monitors: usize,

@@ -125,9 +125,14 @@ impl DataFolder {
         self.definitions().join(format!("{sha256}.zip"))
     }
 
-    /// The archive of a stored model.
+    /// Archives of stored models.
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    /// The archive called by this id.
     pub fn model(&self, id: trainyard_api::Uuid) -> PathBuf {
-        self.root.join("models").join(format!("{id}.tar.gz"))
+        self.models().join(format!("{id}.tar.gz"))
     }
 
     /// The embedded object store.
@@ -145,6 +150,13 @@ impl DataFolder {
             }
             other => other,
         }
+    }
+
+    /// When the folder was made, by its key, which is written once.
+    pub fn made_at(&self) -> trainyard_api::Time {
+        let made = fs::metadata(self.root.join("secret.key")).and_then(|m| m.modified()).ok();
+        let since = made.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        trainyard_api::Time(since.map_or(0, |d| d.as_millis() as i64))
     }
 
     /// The key of the data folder at `root`.

@@ -1,5 +1,7 @@
 //! Copies models out of buckets, in the background, and removes their archives.
 
+use std::time::{Duration, SystemTime};
+
 use trainyard_api::{Code, Connection, ContentLocation, NewModel, RunId, Time, Uuid};
 use trainyard_store::{Archive, Caller, Error, ModelRecord, Record};
 use trainyard_transfer::Bucket;
@@ -9,6 +11,11 @@ use crate::{
     problem::{Answer, Refusal},
     state::App,
 };
+
+/// Younger archives may belong to a request that is being served.
+const MIN_AGE: Duration = Duration::from_hours(1);
+/// Models that are copied at once; others wait.
+pub(crate) const AT_ONCE: usize = 4;
 
 /// Where a model is copied from.
 pub(crate) struct Source {
@@ -56,10 +63,11 @@ pub(crate) async fn copy(
         app.store.add_model(&caller.owner, body, run.as_ref(), Archive::Copying, Time::now()).await?;
     let (app, model) = (app.clone(), record.clone());
     tokio::spawn(async move {
+        let _turn = app.copying.acquire().await;
         let archive = match fetch(&app, &source, model.file).await {
             Ok(size) => Archive::Kept { size },
             Err(message) => {
-                tracing::warn!(?run, model = %model.id, message, "a model could not be stored");
+                tracing::warn!(?run, model = %model.id, why = ?message, "a model could not be stored");
                 Archive::Failed { message }
             }
         };
@@ -77,7 +85,8 @@ pub(crate) async fn copy(
 async fn fetch(app: &App, source: &Source, file: Uuid) -> Result<u64, String> {
     let bucket = Bucket::new(&app.http, &source.connection, &source.bucket).map_err(|e| e.to_string())?;
     let (target, tmp) = (app.folder.model(file), app.folder.tmp());
-    archive::pack(&bucket, &source.prefix, &target, &tmp).await.map_err(|e| e.to_string())
+    let most = app.config.limits.model_bytes;
+    archive::pack(&bucket, &source.prefix, &target, &tmp, most).await.map_err(|e| e.to_string())
 }
 
 /// The version, once it is not being copied any more.
@@ -91,6 +100,20 @@ pub(crate) async fn copied(app: &App, version: Uuid) -> Result<ModelRecord, Erro
             return Ok(record);
         }
         changed.await;
+    }
+}
+
+/// Removes archives that no version has: the server was stopped between two steps.
+pub(crate) async fn sweep(app: &App) {
+    let Some(limit) = SystemTime::now().checked_sub(MIN_AGE) else { return };
+    let Ok(files) = std::fs::read_dir(app.folder.models()) else { return };
+    for file in files.flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        let Some(id) = name.strip_suffix(".tar.gz").and_then(|n| n.parse::<Uuid>().ok()) else { continue };
+        let is_old = file.metadata().and_then(|m| m.modified()).is_ok_and(|t| t < limit);
+        if is_old && app.store.is_archive_needed(id).await.is_ok_and(|needed| !needed) {
+            remove(app, id).await;
+        }
     }
 }
 

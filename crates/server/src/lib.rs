@@ -13,6 +13,7 @@ mod extract;
 mod keep_models;
 mod listen;
 mod logs;
+mod places;
 mod points;
 mod problem;
 mod recovery;

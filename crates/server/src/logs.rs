@@ -1,8 +1,9 @@
 //! Logs of runs: one file each, appended to at offsets that the runner names, so that what is
 //! sent twice is kept once. Followers are woken by every append and every change of state.
 //!
-//! `RUN.log` is the log, and `RUN.metrics` the metrics are kept in the same way. A run of more than a moment has `RUN.index` beside it, which says when
-//! which byte arrived, and one of more than an attempt `RUN.bases`, which says where each begins.
+//! `RUN.log` is the log. A run of more than a moment has `RUN.index` beside it, which says when which byte
+//! arrived, and one of more than an attempt `RUN.bases`, which says where each begins. Metrics are kept alike,
+//! in `RUN.metrics` and `RUN.metrics-bases`.
 
 use std::{
     collections::HashMap,
@@ -167,6 +168,11 @@ impl RunLog {
         Ok(())
     }
 
+    /// Bytes that are here.
+    pub(crate) fn size(&self) -> u64 {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).size
+    }
+
     /// Bytes of an attempt's log that are here.
     pub(crate) fn length(&self, attempt: u32) -> u64 {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +184,11 @@ impl RunLog {
     /// out; what would leave a gap is not taken. Returns how many bytes of it are here now.
     pub(crate) fn append(&self, attempt: u32, offset: u64, bytes: &[u8]) -> std::io::Result<u64> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.bases.iter().any(|(a, _)| *a > attempt) {
+            // It was on its way while another attempt took over: behind that one's base it has no place.
+            drop(writer);
+            return Ok(self.length(attempt));
+        }
         let base = base(&writer, attempt);
         let Some(at) = base.checked_add(offset) else { return Ok(writer.size.saturating_sub(base)) };
         let end = at.saturating_add(bytes.len() as u64);
@@ -356,6 +367,18 @@ mod tests {
         log.begin(3, true).unwrap();
         assert_eq!(log.append(3, 0, b"second\nlast\n").unwrap(), 12);
         assert_eq!(log.read(0, 100), b"first\nsecond\nlast\n");
+    }
+
+    #[test]
+    fn what_is_late_of_an_attempt_that_is_over_is_not_taken() {
+        let (_dir, logs, run) = log();
+        let log = logs.of(&run);
+        log.begin(1, false).unwrap();
+        log.append(1, 0, b"first\n").unwrap();
+        log.begin(2, false).unwrap();
+        assert_eq!(log.append(1, 6, b"late\n").unwrap(), 6);
+        assert_eq!(log.append(2, 0, b"second\n").unwrap(), 7);
+        assert_eq!(log.read(0, 100), b"first\nsecond\n");
     }
 
     #[test]

@@ -7,8 +7,9 @@ use crate::{logs::RunLog, state::App};
 
 /// Points that the details of a run show: the newest. All of them are in the monitor and in the bucket.
 const SHOWN: usize = 10_000;
-/// Bytes that are read at once.
-const CHUNK: usize = 256 * 1024;
+/// Bytes that are read at once: more than the longest line that a runner writes, of 256 names of 256
+/// characters that take six each.
+const CHUNK: usize = 1 << 20;
 
 /// The newest points, oldest first.
 pub(crate) fn newest(app: &App, record: &Record) -> Vec<Metric> {
@@ -17,6 +18,12 @@ pub(crate) fn newest(app: &App, record: &Record) -> Vec<Metric> {
     }
     let log = app.metrics.of(&record.id);
     let mut points = Vec::new();
+    if log.size() == 0 {
+        if record.run.is_ended() {
+            app.metrics.close(&record.id);
+        }
+        return points;
+    }
     let mut offset = log.last_lines(SHOWN);
     loop {
         let (chunk, next) = read(&log, offset);

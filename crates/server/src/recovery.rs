@@ -8,7 +8,11 @@ use crate::state::App;
 
 /// Adopts all runs that have not ended.
 pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
-    let live = app.store.live().await?;
+    let (live, unread) = app.store.live().await?;
+    for run in unread {
+        // One that nobody can read must not keep the others from going on.
+        tracing::error!(run, "the record of this run cannot be read: it is left as it is");
+    }
     let count = live.len();
     for record in &live {
         app.conductor.adopt(record);

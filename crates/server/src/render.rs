@@ -37,7 +37,7 @@ pub(crate) fn run(app: &App, record: &Record, detail: Detail) -> Run {
     };
     for reference in [&mut entity.training_data_reference, &mut entity.training_results_reference] {
         match detail {
-            Detail::Full => reference.connection = app.stand_ins.give(&record.owner, &reference.connection),
+            Detail::Full => reference.connection = app.stand_ins.give(&record.owner, reference),
             Detail::Brief => reference.connection.secret_access_key = Secret::new("***"),
         }
     }

@@ -1,16 +1,16 @@
-//! Removes records of runs that ended long ago, and zips that nothing needs. Buckets and stored
-//! models are never touched.
+//! Removes records of runs that ended long ago, and zips and archives that nothing needs. Buckets and
+//! stored models are never touched.
 
 use std::time::{Duration, Instant};
 
 use trainyard_api::Time;
 use trainyard_lifecycle::Event;
 
-use crate::{state::App, zips};
+use crate::{keep_models, state::App, zips};
 
 /// Time between looks.
 const PAUSE: Duration = Duration::from_mins(10);
-/// Time between sweeps of zips: each zip is asked about.
+/// Time between sweeps of zips and archives: each is asked about.
 const BETWEEN_SWEEPS: Duration = Duration::from_hours(24);
 /// Records removed between two breaths: nobody waits for this.
 const BATCH: u32 = 200;
@@ -26,6 +26,7 @@ pub(crate) async fn retain(app: App) {
         }
         if swept.is_none_or(|t| t.elapsed() > BETWEEN_SWEEPS) {
             zips::sweep(&app).await;
+            keep_models::sweep(&app).await;
             swept = Some(Instant::now());
         }
         tokio::time::sleep(PAUSE).await;

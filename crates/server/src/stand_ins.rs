@@ -2,14 +2,15 @@
 //! hands it back to store a model or to run again, this server returns something that only it can turn back,
 //! and only for the same user, endpoint and access key.
 //!
-//! For the embedded store the pair that is returned is a good one, which may read and nothing else: clients
-//! of the original fetch the log of a run that is over from the bucket themselves.
+//! For the embedded store the pair that is returned is a good one, which may read the buckets of its owner's
+//! runs and nothing else: clients of the original fetch the log of a run that is over from the bucket
+//! themselves. It is void with the owner's sign-ins.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
-use trainyard_api::{Code, Connection, Problem, Secret};
+use trainyard_api::{Code, Connection, DataReference, Problem, Secret};
 use trainyard_s3::Keys;
-use trainyard_store::Sealer;
+use trainyard_store::{Sealer, Store};
 
 use crate::S3Keys;
 
@@ -22,6 +23,7 @@ const ACCESS_KEY: usize = 20;
 
 /// Makes stand-ins and turns them back.
 pub(crate) struct StandIns {
+    store: Store,
     sealer: Sealer,
     /// Signs the pairs that may read.
     key: hmac::Key,
@@ -30,18 +32,22 @@ pub(crate) struct StandIns {
 
 impl StandIns {
     /// `key` is the server's; `own` are the keys of the embedded store, and where it looks for them.
-    pub(crate) fn new(sealer: Sealer, key: &[u8], own: Option<(S3Keys, Keys)>) -> Self {
+    pub(crate) fn new(store: Store, sealer: Sealer, key: &[u8], own: Option<(S3Keys, Keys)>) -> Self {
         let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"pairs that may read");
-        Self { sealer, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), own }
+        Self { store, sealer, key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), own }
     }
 
-    /// The connection as its owner may see it.
-    pub(crate) fn give(&self, owner: &str, connection: &Connection) -> Connection {
+    /// The connection of a run's reference, as its owner may see it.
+    pub(crate) fn give(&self, owner: &str, reference: &DataReference) -> Connection {
+        let connection = &reference.connection;
         if let Some((keys, allowed)) = &self.own
             && is_pair(connection, &keys.access_key_id, &keys.secret_access_key)
+            && let Some(generation) = self.generation(owner)
         {
-            let (access_key_id, secret_access_key) = self.reader(owner);
-            allowed.allow_reading(&access_key_id, secret_access_key.expose());
+            let (access_key_id, secret_access_key) = self.reader(owner, generation, &connection.endpoint_url);
+            let (store, name) = (self.store.clone(), owner.to_owned());
+            let holds = move || is_generation(&store, &name, generation);
+            allowed.allow_reading(&access_key_id, secret_access_key.expose(), reference.bucket(), holds);
             return Connection { access_key_id, secret_access_key, ..connection.clone() };
         }
         let sealed =
@@ -53,8 +59,8 @@ impl StandIns {
     /// Turns a stand-in back; other secrets stay as they are.
     pub(crate) fn take(&self, owner: &str, connection: &mut Connection) -> Result<(), Problem> {
         let Some(sealed) = connection.secret_access_key.expose().strip_prefix(PREFIX) else { return Ok(()) };
-        let (reader, secret) = self.reader(owner);
-        if let Some((keys, _)) = &self.own
+        if let (Some((keys, _)), Some(generation)) = (&self.own, self.generation(owner))
+            && let (reader, secret) = self.reader(owner, generation, &connection.endpoint_url)
             && is_pair(connection, &reader, &secret)
         {
             connection.access_key_id.clone_from(&keys.access_key_id);
@@ -75,12 +81,23 @@ impl StandIns {
         Ok(())
     }
 
+    fn generation(&self, owner: &str) -> Option<u64> {
+        self.store.user(owner).ok().flatten().map(|u| u.generation)
+    }
+
     /// The pair by which a user reads the embedded store.
-    fn reader(&self, owner: &str) -> (String, Secret) {
-        let tag = |what: &str| hex::encode_upper(hmac::sign(&self.key, format!("{what} {owner}").as_bytes()));
+    fn reader(&self, owner: &str, generation: u64, endpoint: &str) -> (String, Secret) {
+        let tag = |what: &str| {
+            let text = format!("{what}\n{owner}\n{generation}\n{endpoint}");
+            hex::encode_upper(hmac::sign(&self.key, text.as_bytes()))
+        };
         let id = format!("{READER}{}", &tag("id")[..ACCESS_KEY - READER.len()]);
         (id, Secret::new(format!("{PREFIX}{}", tag("secret"))))
     }
+}
+
+fn is_generation(store: &Store, owner: &str, generation: u64) -> bool {
+    store.user(owner).ok().flatten().is_some_and(|u| u.generation == generation)
 }
 
 fn is_pair(connection: &Connection, id: &str, secret: &Secret) -> bool {
@@ -96,51 +113,62 @@ fn context(owner: &str, connection: &Connection) -> String {
 mod tests {
     use super::*;
 
-    fn connection(secret: &str) -> Connection {
-        Connection {
+    fn reference(secret: &str) -> DataReference {
+        let connection = Connection {
             endpoint_url: "https://s3.example.net".to_owned(),
             access_key_id: "AK".to_owned(),
             secret_access_key: Secret::new(secret),
-        }
-    }
-
-    fn stand_ins(own: Option<(S3Keys, Keys)>) -> StandIns {
-        StandIns::new(Sealer::new(&[1; 32]), b"key", own)
-    }
-
-    #[test]
-    fn a_stand_in_is_turned_back_for_its_owner_and_its_connection_alone() {
-        let all = stand_ins(None);
-        let given = all.give("ada", &connection("s3cret"));
-        assert!(!given.secret_access_key.expose().contains("s3cret"));
-        let taken = |by: &StandIns, owner: &str, given: &Connection| {
-            let mut back = given.clone();
-            by.take(owner, &mut back).map(|()| back)
         };
-        assert_eq!(taken(&all, "ada", &given), Ok(connection("s3cret")));
+        DataReference { connection, ..DataReference::default() }
+    }
+
+    async fn stand_ins(own: Option<(S3Keys, Keys)>, key: u8) -> (tempfile::TempDir, StandIns) {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::new(&[key; 32]);
+        let store = Store::open(&dir.path().join("db"), sealer.clone()).unwrap();
+        for name in ["ada", "bob"] {
+            store.add_user(name, false, None).await.unwrap();
+        }
+        (dir, StandIns::new(store, sealer, b"key", own))
+    }
+
+    fn taken(by: &StandIns, owner: &str, given: &Connection) -> Result<Connection, Problem> {
+        let mut back = given.clone();
+        by.take(owner, &mut back).map(|()| back)
+    }
+
+    #[tokio::test]
+    async fn a_stand_in_is_turned_back_for_its_owner_and_its_connection_alone() {
+        let (_dir, all) = stand_ins(None, 1).await;
+        let real = reference("s3cret");
+        let given = all.give("ada", &real);
+        assert!(!given.secret_access_key.expose().contains("s3cret"));
+        assert_eq!(taken(&all, "ada", &given), Ok(real.connection));
         assert!(taken(&all, "bob", &given).is_err(), "somebody else's");
-        let other = StandIns::new(Sealer::new(&[2; 32]), b"key", None);
+        let (_dir, other) = stand_ins(None, 2).await;
         assert!(taken(&other, "ada", &given).is_err(), "another server");
         let elsewhere = Connection { endpoint_url: "https://evil.example.net".to_owned(), ..given };
         assert!(taken(&all, "ada", &elsewhere).is_err(), "another endpoint would see the secret");
-        let mut plain = connection("plain");
-        all.take("ada", &mut plain).unwrap();
-        assert_eq!(plain, connection("plain"));
+        let plain = reference("plain").connection;
+        assert_eq!(taken(&all, "ada", &plain), Ok(plain.clone()));
     }
 
-    #[test]
-    fn the_embedded_stores_pair_becomes_one_that_reads() {
-        let own = connection("own");
-        let keys =
-            S3Keys { access_key_id: "AK".to_owned(), secret_access_key: own.secret_access_key.clone() };
-        let all = stand_ins(Some((keys, Keys::default())));
+    #[tokio::test]
+    async fn the_embedded_stores_pair_becomes_one_that_reads() {
+        let own = reference("own");
+        let secret_access_key = own.connection.secret_access_key.clone();
+        let keys = S3Keys { access_key_id: "AK".to_owned(), secret_access_key };
+        let (_dir, all) = stand_ins(Some((keys, Keys::default())), 1).await;
         let given = all.give("ada", &own);
         assert!(given.access_key_id.starts_with(READER) && given.access_key_id.len() == ACCESS_KEY);
         assert_eq!(given, all.give("ada", &own), "it is another each time");
         assert_ne!(given.access_key_id, all.give("bob", &own).access_key_id);
-        let (mut back, mut stolen) = (given.clone(), given);
-        all.take("ada", &mut back).unwrap();
-        assert_eq!(back, own);
-        assert!(all.take("bob", &mut stolen).is_err());
+        assert_eq!(taken(&all, "ada", &given), Ok(own.connection.clone()));
+        assert!(taken(&all, "bob", &given).is_err());
+        let elsewhere = Connection { endpoint_url: "http://evil.example.net".to_owned(), ..given.clone() };
+        assert!(taken(&all, "ada", &elsewhere).is_err(), "another endpoint would get what the keys sign");
+        all.store.revoke_user("ada").await.unwrap();
+        assert!(taken(&all, "ada", &given).is_err(), "it outlives the owner's sign-ins");
+        assert_ne!(given, all.give("ada", &own));
     }
 }

@@ -8,7 +8,8 @@ use trainyard_store::Store;
 use trainyard_transfer::Http;
 
 use crate::{
-    Config, DataFolder, access::Access, auth::Gate, conductor::Conductor, logs::Logs, stand_ins::StandIns,
+    Config, DataFolder, access::Access, auth::Gate, conductor::Conductor, logs::Logs, places::Places,
+    stand_ins::StandIns,
 };
 
 /// The parts of a running server. Clones share them.
@@ -38,10 +39,12 @@ pub(crate) struct Parts {
     pub(crate) definitions: tokio::sync::RwLock<()>,
     /// Told when a model has been copied.
     pub(crate) copies: tokio::sync::Notify,
+    /// How many more models may be copied at once.
+    pub(crate) copying: tokio::sync::Semaphore,
     /// How many more files may be on their way here.
-    pub(crate) uploads: tokio::sync::Semaphore,
+    pub(crate) uploads: Places,
     /// How many more monitors may be open.
-    pub(crate) monitors: Arc<tokio::sync::Semaphore>,
+    pub(crate) monitors: Places,
 }
 
 impl App {

@@ -1,7 +1,10 @@
 //! Bodies that are files: streamed to disk beside where they will lie, hashed, and bounded in size, in
 //! number, and in the time that they may stall.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use axum::extract::Request;
 use futures::StreamExt;
@@ -17,6 +20,9 @@ use crate::{
 /// Longest silence of a client in the middle of a body.
 const SILENCE: Duration = Duration::from_mins(1);
 
+/// Bytes a second that are expected, after the first minute.
+const LEAST_RATE: u64 = 16 * 1024;
+
 /// A body that has come whole.
 pub(crate) struct Upload {
     pub(crate) file: NamedTempFile,
@@ -26,14 +32,15 @@ pub(crate) struct Upload {
     pub(crate) size: u64,
 }
 
-/// Receives the body of `request`; `too_large` is the answer to one of more than `most` bytes.
+/// Receives the body of a request of `owner`; `too_large` is the answer to one of more than `most` bytes.
 pub(crate) async fn receive(
     app: &App,
+    owner: &str,
     request: Request,
     most: u64,
     too_large: impl FnOnce(u64) -> Refusal,
 ) -> Answer<Upload> {
-    let Ok(_permit) = app.uploads.try_acquire() else {
+    let Some(_place) = app.uploads.take(owner) else {
         return Err(
             Refusal::new(Code::Busy, "too many uploads at once: try again in a moment").retry_after(1)
         );
@@ -42,7 +49,15 @@ pub(crate) async fn receive(
     let mut hash = Sha256::new();
     let mut size = 0u64;
     let mut body = request.into_body().into_data_stream();
+    let begun = Instant::now();
     loop {
+        // One byte a minute is no silence, and holds the place of others all the same.
+        if begun.elapsed() > SILENCE + Duration::from_secs(size / LEAST_RATE) {
+            return Err(Refusal::new(
+                Code::Request,
+                "the body came too slowly: 16 KiB a second are expected",
+            ));
+        }
         let stalled = |_| Refusal::new(Code::Request, "the body stalled for a minute");
         let Some(chunk) = tokio::time::timeout(SILENCE, body.next()).await.map_err(stalled)? else { break };
         let chunk = chunk.map_err(|e| Refusal::new(Code::Request, format!("the body broke off: {e}")))?;

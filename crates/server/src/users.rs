@@ -36,6 +36,9 @@ pub enum UsersError {
     /// There is no such user.
     #[error("there is no user `{0}`")]
     Unknown(String),
+    /// The first user is made at every start.
+    #[error("`{0}` is made again at every start of the server: `users revoke {0}` makes its tokens void")]
+    First(String),
     /// The database cannot be used.
     #[error(transparent)]
     Store(Error),
@@ -48,11 +51,12 @@ pub struct Users {
 }
 
 impl Users {
-    /// Of the data folder at `data`, in which a server has been started before.
+    /// Of the data folder at `data`, in which a server of this release has been started before.
     pub fn open(data: &Path) -> Result<Self, UsersError> {
         let failed = |source| UsersError::Folder { path: data.display().to_string(), source };
         let key = DataFolder::read_key(data).map_err(failed)?;
-        let store = Store::open(&data.join("trainyard.db"), Sealer::new(&key)).map_err(UsersError::Store)?;
+        let store = Store::open_as_it_is(&data.join("trainyard.db"), Sealer::new(&key));
+        let store = store.map_err(UsersError::Store)?;
         Ok(Self { store, admin_token: DataFolder::admin_token_path(data) })
     }
 
@@ -104,6 +108,9 @@ impl Users {
 
     /// Removes a user. What it owns stays, and is a new user's of that name.
     pub async fn remove(&self, name: &str) -> Result<(), UsersError> {
+        if name == crate::serve::ADMIN {
+            return Err(UsersError::First(name.to_owned()));
+        }
         self.store.remove_user(name).await.map_err(|e| named(e, name))
     }
 
@@ -113,10 +120,14 @@ impl Users {
     }
 }
 
-fn check_name(name: &str) -> Result<(), UsersError> {
+/// Whether a user can be called this.
+pub(crate) fn is_name(name: &str) -> bool {
     let legal = |c: char| c.is_alphanumeric() || "._-@".contains(c);
-    let is_name = !name.is_empty() && name.chars().count() <= MOST_NAME && name.chars().all(legal);
-    if is_name { Ok(()) } else { Err(UsersError::Name(name.to_owned())) }
+    !name.is_empty() && name.chars().take(MOST_NAME + 1).count() <= MOST_NAME && name.chars().all(legal)
+}
+
+fn check_name(name: &str) -> Result<(), UsersError> {
+    if is_name(name) { Ok(()) } else { Err(UsersError::Name(name.to_owned())) }
 }
 
 fn hash(password: &Secret) -> Result<String, UsersError> {

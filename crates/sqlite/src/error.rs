@@ -19,6 +19,19 @@ pub enum Error {
         /// Newest number known here.
         known: u32,
     },
+    /// The file was written by an older release.
+    #[error(
+        "the database has schema {found}, this release has {known}: start the server of this release once"
+    )]
+    Older {
+        /// Schema number in the file.
+        found: u32,
+        /// Number of this release.
+        known: u32,
+    },
+    /// There is no database.
+    #[error("there is no database {0}")]
+    Missing(String),
     /// A migration that already ran has another text now.
     #[error("migration {number} in the database differs from the one in this release")]
     Changed {

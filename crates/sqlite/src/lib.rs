@@ -28,6 +28,21 @@ pub struct Database {
 impl Database {
     /// Opens or makes the database at `path` and brings its schema up to the last of `migrations`.
     pub fn open(path: &Path, migrations: &[Migration]) -> Result<Self, Error> {
+        Self::open_with(path, |connection| migrate::run(connection, migrations))
+    }
+
+    /// Opens the database at `path`, whose schema has to be that of `migrations` already.
+    pub fn open_as_it_is(path: &Path, migrations: &[Migration]) -> Result<Self, Error> {
+        if !path.exists() {
+            return Err(Error::Missing(path.display().to_string()));
+        }
+        Self::open_with(path, |connection| migrate::check(connection, migrations))
+    }
+
+    fn open_with(
+        path: &Path,
+        prepare: impl FnOnce(&mut Connection) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let mut connection = Connection::open(path)?;
         connection.execute_batch(
             "PRAGMA journal_mode = WAL;
@@ -37,7 +52,7 @@ impl Database {
              PRAGMA cache_size = -4000;
              PRAGMA journal_size_limit = 16777216;",
         )?;
-        migrate::run(&mut connection, migrations)?;
+        prepare(&mut connection)?;
         let path = path.to_owned();
         let reader = move || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

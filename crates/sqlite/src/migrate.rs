@@ -48,6 +48,18 @@ pub(crate) fn run(connection: &mut Connection, migrations: &[Migration]) -> Resu
     Ok(())
 }
 
+/// Refuses a database that misses some, or has more.
+pub(crate) fn check(connection: &Connection, migrations: &[Migration]) -> Result<(), Error> {
+    let found: u32 =
+        connection.query_row("SELECT coalesce(max(number), 0) FROM migrations", [], |r| r.get(0))?;
+    let known = u32::try_from(migrations.len()).expect("fewer than four billion migrations");
+    match found {
+        n if n == known => Ok(()),
+        n if n > known => Err(Error::Newer { found, known }),
+        _ => Err(Error::Older { found, known }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +75,9 @@ mod tests {
         run(&mut c, &[ONE, TWO]).unwrap();
         c.execute("INSERT INTO a VALUES (1, 'x')", []).unwrap();
         assert!(matches!(run(&mut c, &[ONE]), Err(Error::Newer { found: 2, known: 1 })));
+        check(&c, &[ONE, TWO]).unwrap();
+        assert!(matches!(check(&c, &[ONE]), Err(Error::Newer { .. })));
+        assert!(matches!(check(&c, &[ONE, TWO, ONE]), Err(Error::Older { found: 2, known: 3 })));
         let edited = Migration { sql: "CREATE TABLE a (x TEXT) STRICT", ..ONE };
         assert!(matches!(run(&mut c, &[edited, TWO]), Err(Error::Changed { number: 1 })));
     }

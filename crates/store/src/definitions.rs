@@ -32,9 +32,10 @@ pub struct DefinitionRecord {
 }
 
 const TABLE: Table<DefinitionRecord> = Table {
-    columns: "t.id, v.id, t.number, t.owner, t.created_at, t.modified_at, t.body, v.created_at, v.sha256, v.size",
+    columns: "t.id, v.id, t.number, t.owner, t.created_at, t.modified_at, v.body, v.created_at, v.sha256, v.size",
     tables: "definitions t JOIN definition_versions v ON v.definition = t.id",
-    newest: "v.number = (SELECT max(number) FROM definition_versions WHERE definition = t.id)",
+    newest: "v.number = (SELECT number FROM definition_versions WHERE definition = t.id
+                         ORDER BY sha256 IS NULL, number DESC LIMIT 1)",
     read: record,
 };
 
@@ -54,9 +55,9 @@ fn record(row: &Row<'_>) -> Result<DefinitionRecord, Error> {
     })
 }
 
-fn add_version(c: &Connection, id: Uuid, at: Time) -> Result<(), Error> {
-    let sql = "INSERT INTO definition_versions (id, definition, created_at) VALUES (?1, ?2, ?3)";
-    c.prepare_cached(sql)?.execute(params![Uuid::new_v4().to_string(), id.to_string(), at.0])?;
+fn add_version(c: &Connection, version: Uuid, id: Uuid, at: Time, body: &str) -> Result<(), Error> {
+    let sql = "INSERT INTO definition_versions (id, definition, created_at, body) VALUES (?1, ?2, ?3, ?4)";
+    c.prepare_cached(sql)?.execute(params![version.to_string(), id.to_string(), at.0, body])?;
     Ok(())
 }
 
@@ -68,40 +69,39 @@ impl Store {
         body: NewDefinition,
         at: Time,
     ) -> Result<DefinitionRecord, Error> {
-        let id = Uuid::new_v4();
+        let (id, version) = (Uuid::new_v4(), Uuid::new_v4());
         let (owner, text) = (owner.to_owned(), serde_json::to_string(&body)?);
         self.db
             .write(move |c| {
                 c.prepare_cached(
-                    "INSERT INTO definitions (id, owner, created_at, modified_at, body)
-                     VALUES (?1, ?2, ?3, ?3, ?4)",
+                    "INSERT INTO definitions (id, owner, created_at, modified_at) VALUES (?1, ?2, ?3, ?3)",
                 )?
-                .execute(params![id.to_string(), owner, at.0, text])?;
-                add_version(c, id, at)
+                .execute(params![id.to_string(), owner, at.0])?;
+                add_version(c, version, id, at, &text)
             })
             .await?;
-        self.definition(id)
+        self.definition_version(version)
     }
 
-    /// Keeps a new version of a definition, without its zip; `body` is what the definition is now.
+    /// Keeps a new version of a definition, without its zip; `body` is what it is from this version on.
     pub async fn add_definition_version(
         &self,
         id: Uuid,
         body: NewDefinition,
         at: Time,
     ) -> Result<DefinitionRecord, Error> {
-        let text = serde_json::to_string(&body)?;
+        let (version, text) = (Uuid::new_v4(), serde_json::to_string(&body)?);
         self.db
             .write(move |c| {
-                c.prepare_cached("UPDATE definitions SET modified_at = ?2, body = ?3 WHERE id = ?1")?
-                    .execute(params![id.to_string(), at.0, text])?;
-                add_version(c, id, at)
+                c.prepare_cached("UPDATE definitions SET modified_at = ?2 WHERE id = ?1")?
+                    .execute(params![id.to_string(), at.0])?;
+                add_version(c, version, id, at, &text)
             })
             .await?;
-        self.definition(id)
+        self.definition_version(version)
     }
 
-    /// One definition, with its newest version.
+    /// One definition, with its newest version that has its zip, or the newest where none has.
     pub fn definition(&self, id: Uuid) -> Result<DefinitionRecord, Error> {
         self.db.read(|c| TABLE.one(c, id))
     }

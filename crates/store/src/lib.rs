@@ -43,6 +43,12 @@ impl Store {
         Ok(Self { db: Database::open(path, schema::MIGRATIONS)?, sealer })
     }
 
+    /// Opens the database at `path`, which has to be there with the schema of this release: a server may
+    /// be using it.
+    pub fn open_as_it_is(path: &Path, sealer: Sealer) -> Result<Self, Error> {
+        Ok(Self { db: Database::open_as_it_is(path, schema::MIGRATIONS)?, sealer })
+    }
+
     /// Reads something, to see whether that works.
     pub fn is_readable(&self) -> Result<(), Error> {
         self.caller("").map(|_| ())

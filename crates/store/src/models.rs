@@ -58,7 +58,8 @@ const TABLE: Table<ModelRecord> = Table {
     columns: "t.id, v.id, t.number, t.owner, t.created_at, t.modified_at, t.body, v.run, v.created_at, \
               v.state, v.message, v.size, v.file",
     tables: "models t JOIN model_versions v ON v.model = t.id",
-    newest: "v.number = (SELECT max(number) FROM model_versions WHERE model = t.id)",
+    newest: "v.number = (SELECT number FROM model_versions WHERE model = t.id
+                         ORDER BY state = 'initialized', number DESC LIMIT 1)",
     read: record,
 };
 
@@ -87,8 +88,15 @@ fn record(row: &Row<'_>) -> Result<ModelRecord, Error> {
     })
 }
 
-fn add_version(c: &Connection, id: Uuid, run: Option<&RunId>, state: &str, at: Time) -> Result<(), Error> {
-    let version = Uuid::new_v4().to_string();
+fn add_version(
+    c: &Connection,
+    version: Uuid,
+    id: Uuid,
+    run: Option<&RunId>,
+    state: &str,
+    at: Time,
+) -> Result<(), Error> {
+    let version = version.to_string();
     c.execute(
         "INSERT INTO model_versions (id, model, created_at, run, state, file) VALUES (?1, ?2, ?3, ?4, ?5, ?1)",
         params![version, id.to_string(), at.0, run.map(RunId::as_str), state],
@@ -106,7 +114,7 @@ impl Store {
         archive: Archive,
         at: Time,
     ) -> Result<ModelRecord, Error> {
-        let id = Uuid::new_v4();
+        let (id, version) = (Uuid::new_v4(), Uuid::new_v4());
         let (owner, run) = (owner.to_owned(), run.cloned());
         let body = serde_json::to_string(body)?;
         self.db
@@ -115,7 +123,7 @@ impl Store {
                     "INSERT INTO models (id, owner, created_at, modified_at, body) VALUES (?1, ?2, ?3, ?3, ?4)",
                     params![id.to_string(), owner, at.0, body],
                 )?;
-                add_version(c, id, run.as_ref(), archive.state(), at)
+                add_version(c, version, id, run.as_ref(), archive.state(), at)
             })
             .await?;
         self.model(id)
@@ -123,11 +131,17 @@ impl Store {
 
     /// Keeps a new version of a model, whose archive is waited for.
     pub async fn add_model_version(&self, id: Uuid, at: Time) -> Result<ModelRecord, Error> {
-        self.db.write(move |c| add_version(c, id, None, Archive::Awaited.state(), at)).await?;
-        self.model(id)
+        let version = Uuid::new_v4();
+        self.db
+            .write(move |c| {
+                c.execute("UPDATE models SET modified_at = ?2 WHERE id = ?1", params![id.to_string(), at.0])?;
+                add_version(c, version, id, None, Archive::Awaited.state(), at)
+            })
+            .await?;
+        self.model_version(version)
     }
 
-    /// One model, with its newest version.
+    /// One model, with its newest version that has its archive or will have it, or the newest where none has.
     pub fn model(&self, id: Uuid) -> Result<ModelRecord, Error> {
         self.db.read(|c| TABLE.one(c, id))
     }
@@ -185,6 +199,41 @@ impl Store {
                     params![version.to_string(), at.0],
                 )?;
                 if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+            })
+            .await
+    }
+
+    /// Notes that the archive of a version has been uploaded, to the file called `file`. [`Error::Exists`]:
+    /// the version has one already, or is being given one.
+    pub async fn keep_upload(&self, version: Uuid, file: Uuid, size: u64, at: Time) -> Result<(), Error> {
+        self.db
+            .write(move |c| {
+                let version = version.to_string();
+                let changed = c.execute(
+                    "UPDATE model_versions SET state = ?2, size = ?3, file = ?4
+                     WHERE id = ?1 AND state = 'initialized'",
+                    params![version, Archive::Kept { size }.state(), size, file.to_string()],
+                )?;
+                c.execute(
+                    "UPDATE models SET modified_at = ?2 WHERE id = (SELECT model FROM model_versions WHERE id = ?1)",
+                    params![version, at.0],
+                )?;
+                let mut find = c.prepare_cached("SELECT 1 FROM model_versions WHERE id = ?1")?;
+                match (changed, find.exists([version])?) {
+                    (1, _) => Ok(()),
+                    (_, true) => Err(Error::Exists),
+                    (_, false) => Err(Error::NotFound),
+                }
+            })
+            .await
+    }
+
+    /// Whether a version has its archive in the file called `file`.
+    pub async fn is_archive_needed(&self, file: Uuid) -> Result<bool, Error> {
+        self.db
+            .read_long(move |c| {
+                let mut query = c.prepare_cached("SELECT 1 FROM model_versions WHERE file = ?1")?;
+                Ok(query.exists([file.to_string()])?)
             })
             .await
     }

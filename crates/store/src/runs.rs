@@ -151,8 +151,8 @@ impl Store {
         rows.into_iter().map(|r| self.record_of(r)).collect()
     }
 
-    /// All runs that have not ended, oldest first.
-    pub async fn live(&self) -> Result<Vec<Record>, Error> {
+    /// All runs that have not ended, oldest first; and the ids of those whose record cannot be read.
+    pub async fn live(&self) -> Result<(Vec<Record>, Vec<String>), Error> {
         let rows: Vec<Raw> = self
             .db
             .read_long(|c| {
@@ -163,7 +163,17 @@ impl Store {
                 Ok::<_, Error>(rows.collect::<Result<_, _>>()?)
             })
             .await?;
-        rows.into_iter().map(|r| self.record_of(r)).collect()
+        let (mut records, mut unread) = (Vec::new(), Vec::new());
+        for raw in rows {
+            let id = raw.id.clone();
+            match self.record_of(raw) {
+                Ok(record) => records.push(record),
+                // Another key is a reason to stop: then none can be read.
+                Err(Error::Sealed) => return Err(Error::Sealed),
+                Err(_) => unread.push(id),
+            }
+        }
+        Ok((records, unread))
     }
 
     /// Applies events to a run, in order, each journaled when it changes something. `token` is

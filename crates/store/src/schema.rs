@@ -84,14 +84,16 @@ const USERS_AND_VERSIONS: Migration = Migration {
         id TEXT NOT NULL UNIQUE,
         definition TEXT NOT NULL REFERENCES definitions (id) ON DELETE CASCADE,
         created_at INTEGER NOT NULL,
+        body TEXT NOT NULL,
         sha256 TEXT,
         size INTEGER) STRICT;
-    INSERT INTO definition_versions (id, definition, created_at, sha256, size)
-        SELECT version, id, created_at, sha256, size FROM definitions ORDER BY number;
+    INSERT INTO definition_versions (id, definition, created_at, body, sha256, size)
+        SELECT version, id, created_at, body, sha256, size FROM definitions ORDER BY number;
     CREATE INDEX definition_versions_of ON definition_versions (definition, number);
     CREATE INDEX definition_versions_by_content ON definition_versions (sha256);
     DROP INDEX definitions_by_content;
     ALTER TABLE definitions DROP COLUMN version;
+    ALTER TABLE definitions DROP COLUMN body;
     ALTER TABLE definitions DROP COLUMN sha256;
     ALTER TABLE definitions DROP COLUMN size;
 
@@ -108,6 +110,7 @@ const USERS_AND_VERSIONS: Migration = Migration {
     INSERT INTO model_versions (id, model, created_at, run, state, message, size, file)
         SELECT version, id, created_at, run, state, message, size, id FROM models ORDER BY number;
     CREATE INDEX model_versions_of ON model_versions (model, number);
+    CREATE INDEX model_versions_by_file ON model_versions (file);
     ALTER TABLE models DROP COLUMN version;
     ALTER TABLE models DROP COLUMN run;
     ALTER TABLE models DROP COLUMN state;
@@ -152,7 +155,7 @@ mod tests {
             let results = &ended.spec.new_run.training_results_reference;
             assert_eq!(results.connection.secret_access_key.expose(), "the results' secret");
             assert!(store.is_consistent(&ended.id).unwrap());
-            assert_eq!(store.live().await.unwrap().len(), 1);
+            assert_eq!(store.live().await.unwrap().0.len(), 1);
             let named = store.runs("someone", Which::Named("old".to_owned()), None, 10).await.unwrap();
             assert_eq!(named.len(), 2);
             let by_id = Which::IdBegins("training-00000000".to_owned());

@@ -15,7 +15,8 @@ pub struct User {
     pub admin: bool,
     /// Hash of the password as a PHC string; absent: the user has tokens only.
     pub password: Option<String>,
-    /// Counts what makes earlier sign-ins void: a new password, a revocation.
+    /// Changes with what makes earlier sign-ins void: a new password, a revocation, another user of that
+    /// name.
     pub generation: u64,
     /// When it was made.
     pub created_at: Time,
@@ -40,7 +41,8 @@ impl Store {
         self.db
             .write(move |c| {
                 c.execute(
-                    "INSERT INTO users VALUES (?1, ?2, ?3, 0, ?4)",
+                    // Not zero: what an earlier user of that name was given must not be good again.
+                    "INSERT INTO users VALUES (?1, ?2, ?3, ?4, ?4)",
                     params![name, admin, password, Time::now().0],
                 )?;
                 Ok(())
@@ -141,7 +143,8 @@ mod tests {
         let store = Store::open(&dir.path().join("db"), Sealer::new(&[7; 32])).unwrap();
         store.add_user("ada", false, Some("hash".to_owned())).await.unwrap();
         assert!(matches!(store.add_user("ada", true, None).await, Err(Error::Exists)));
-        let holds = |generation| store.session("ada", generation, "s").unwrap().is_some();
+        let first = store.user("ada").unwrap().unwrap().generation;
+        let holds = |n: u64| store.session("ada", first + n, "s").unwrap().is_some();
         assert!(holds(0) && !holds(1));
         store.set_password("ada", "other".to_owned()).await.unwrap();
         assert!(!holds(0) && holds(1));
@@ -149,9 +152,14 @@ mod tests {
         assert!(!holds(1) && holds(2));
         store.end_session("s", Time(Time::now().0 + 1000)).await.unwrap();
         assert!(!holds(2));
-        assert!(store.session("ada", 2, "another").unwrap().is_some());
+        assert!(store.session("ada", first + 2, "another").unwrap().is_some());
         store.remove_user("ada").await.unwrap();
-        assert!(store.session("ada", 2, "another").unwrap().is_none());
+        assert!(store.session("ada", first + 2, "another").unwrap().is_none());
         assert!(matches!(store.remove_user("ada").await, Err(Error::NotFound)));
+        // A user who gets the name later is somebody else.
+        let clock = Time::now();
+        while Time::now() == clock {}
+        store.add_user("ada", false, None).await.unwrap();
+        assert!(!(0..3).any(holds));
     }
 }

@@ -21,8 +21,9 @@ const VALID: Duration = Duration::from_hours(1);
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 /// Longest wait for the answer to a request with a body: 16 MiB at 30 KiB/s.
 const ANSWER_TO_BODY: Duration = Duration::from_mins(10);
-/// Bytes of an error that are read, and of a page of a list.
+/// Bytes of an error that are read, characters of its message, and bytes of a page of a list.
 const MOST_OF_ERROR: usize = 64 * 1024;
+const MOST_OF_MESSAGE: usize = 500;
 const MOST_OF_PAGE: usize = 16 << 20;
 /// Objects of a list: it is held in memory, and a store may lie without end.
 const MOST_OBJECTS: usize = 2_000_000;
@@ -282,6 +283,11 @@ async fn answer(response: Response, what: &str) -> Error {
     let code = between(&text, "<Code>", "</Code>")
         .unwrap_or_else(|| status.canonical_reason().unwrap_or("").replace(' ', ""));
     let message = between(&text, "<Message>", "</Message>").unwrap_or_default();
+    // It goes into logs and answers, line by line.
+    let tame = |text: String| -> String {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST_OF_MESSAGE).collect()
+    };
+    let (code, message) = (tame(code), tame(message));
     Error::Answer { what: what.to_owned(), status: status.as_u16(), code, message }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Client;
+use reqwest::{Client, redirect::Policy};
 use url::Url;
 
 use crate::{Error, endpoint::is_loopback};
@@ -29,7 +29,11 @@ impl Http {
     /// connections do without; connections to this machine never go through a proxy.
     pub fn client(&self, url: &Url) -> Result<Client, Error> {
         // No limit on silence here: it would count the time that a large body takes to go out.
-        let builder = || Client::builder().connect_timeout(CONNECT).tcp_nodelay(true);
+        // No redirects: a store could send this machine anywhere, and the signature would go along.
+        let builder = || {
+            let builder = Client::builder().redirect(Policy::none()).referer(false);
+            builder.connect_timeout(CONNECT).tcp_nodelay(true)
+        };
         let (slot, builder) = if is_loopback(url) && url.scheme() == "http" {
             (&self.0.local, builder().no_proxy().tls_certs_only([]))
         } else if url.scheme() == "http" {

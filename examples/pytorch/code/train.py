@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 
 def read_idx(path):
@@ -49,6 +50,8 @@ def main():
         with torch.no_grad():
             return (model(test_images).argmax(1) == test_labels).float().mean().item()
 
+    # Trainyard collects the curves from here while they are written.
+    curves = SummaryWriter(Path(os.environ["JOB_STATE_DIR"]) / "logs" / "tb" / "train", flush_secs=5)
     with open(results / "metrics.jsonl", "w") as metrics:
         for step in range(1, steps + 1):
             batch = torch.randint(len(images), (64,), device=device)
@@ -60,6 +63,9 @@ def main():
                 row = {"iteration": step, "loss": loss.item(), "accuracy": accuracy()}
                 print("step {iteration}  loss {loss:.4f}  test accuracy {accuracy:.4f}".format(**row), flush=True)
                 metrics.write(json.dumps(row) + "\n")
+                for name in ("loss", "accuracy"):
+                    curves.add_scalar(name, row[name], step)
+    curves.close()
     torch.save(model.state_dict(), results / "weights.pt")
     (results / "summary.json").write_text(json.dumps({"test_accuracy": accuracy(), "steps": steps}) + "\n")
     print(f"Optimization finished. Testing accuracy: {accuracy():.4f}")

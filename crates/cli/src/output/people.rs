@@ -126,7 +126,10 @@ impl Shown for RunView {
     fn people(&self, _: bool) -> String {
         let run = &self.0;
         let (d, s) = (&run.entity.model_definition, &run.entity.status);
-        let id = |url: &String| url.rsplit('/').next().unwrap_or("").to_owned();
+        let id = |url: &String| {
+            let mut parts = url.split('/').skip_while(|p| *p != "training_definitions").skip(1);
+            parts.next().unwrap_or("").to_owned()
+        };
         let mut rows = vec![
             ("ModelId", run.metadata.guid.to_string()),
             ("url", run.metadata.url.clone()),

@@ -2,11 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use trainyard_api::{Code, Definition, NewDefinition, Page, Problem, Uuid};
+use trainyard_api::{Definition, NewDefinition, Page, Uuid};
 use trainyard_client::Client;
 
 use super::{
-    list::pages,
+    list::{only, pages},
     train::{self, Zip},
 };
 use crate::{
@@ -99,16 +99,5 @@ pub(crate) async fn find(client: &Client, text: &str) -> Result<Definition, Erro
     })
     .await?;
     let named = |d: &Definition| d.metadata.guid.to_string().starts_with(text) || d.entity.name == text;
-    let mut found: Vec<Definition> = all.into_iter().filter(named).collect();
-    match (found.len(), found.pop()) {
-        (1, Some(one)) => Ok(one),
-        (0, _) | (_, None) => {
-            Err(Problem::new(Code::NotFound, format!("there is no training definition `{text}`"))
-                .hint("`trainyard list training-definitions` names them")
-                .into())
-        }
-        (n, _) => Err(Problem::new(Code::Ambiguous, format!("{n} training definitions match `{text}`"))
-            .hint("type more of the id")
-            .into()),
-    }
+    only(all.into_iter().filter(named).collect(), "training definition", text)
 }

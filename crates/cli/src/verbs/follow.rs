@@ -13,7 +13,8 @@ use crate::{
 /// Follows a run to its end, and ends as it did.
 pub(crate) async fn to_the_end(client: &Client, id: &str, output: &Output) -> Result<(), Error> {
     let following = async {
-        let mut monitor = client.monitor(id, MonitorOptions::default()).await?;
+        let mut monitor =
+            client.monitor(id, MonitorOptions { only: Some("log"), ..MonitorOptions::default() }).await?;
         let spinner = spinner(output, "");
         let mut phase: Option<Phase> = None;
         while let Some(frame) = monitor.next().await? {

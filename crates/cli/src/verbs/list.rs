@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trainyard_api::Page;
+use trainyard_api::{Code, Page, Problem};
 use trainyard_client::Client;
 
 use super::{closing, follow::redraw};
@@ -51,5 +51,18 @@ pub(crate) async fn pages<T, F: Future<Output = Result<Page<T>, Error>>>(
             entries.truncate(limit as usize);
             return Ok(entries);
         }
+    }
+}
+
+/// The one that a text means, of those that it may mean.
+pub(crate) fn only<T>(mut found: Vec<T>, what: &str, text: &str) -> Result<T, Error> {
+    match (found.len(), found.pop()) {
+        (1, Some(one)) => Ok(one),
+        (0, _) | (_, None) => Err(Problem::new(Code::NotFound, format!("there is no {what} `{text}`"))
+            .hint(format!("`trainyard list {}s` names them", what.replace(' ', "-")))
+            .into()),
+        (n, _) => Err(Problem::new(Code::Ambiguous, format!("{n} {what}s match `{text}`"))
+            .hint("type more of the id")
+            .into()),
     }
 }

@@ -18,7 +18,8 @@ pub(crate) async fn login(url: &str, user: Option<&str>, output: &Output) -> Res
         None => "Token (from `trainyard users token NAME`, or the server's `admin-token` file)".to_owned(),
     };
     let typed = read_secret(&prompt).map_err(|e| Error::new(Code::LocalFile, format!("stdin: {e}")))?;
-    let typed = Secret::new(typed.expose().trim());
+    // A token has no spaces around it; a password may.
+    let typed = if user.is_none() { Secret::new(typed.expose().trim()) } else { typed };
     if typed.expose().is_empty() {
         return Err(trainyard_api::Problem::new(Code::Usage, "nothing came on stdin")
             .hint("write `trainyard login URL < FILE`, or type it when asked")

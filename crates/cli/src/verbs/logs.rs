@@ -21,6 +21,7 @@ pub(crate) async fn logs(client: &Client, arguments: &LogsArguments, output: &Ou
     let counted_here = !arguments.follow && (since.is_some() || pattern.is_some());
     let keep = arguments.tail.filter(|_| counted_here);
     let options = MonitorOptions {
+        only: Some("log"),
         last: arguments.tail.filter(|_| since.is_none() && !counted_here),
         since,
         no_follow: !arguments.follow,

@@ -23,6 +23,8 @@ mod validate;
 mod version;
 mod wait;
 
+use trainyard_api::Code;
+
 use crate::{
     Error, Output,
     args::{Arguments, Command, ModelsVerb, Verb},
@@ -56,6 +58,9 @@ pub(crate) async fn dispatch(arguments: Arguments, output: &Output) -> Result<()
         Verb::Train(arguments) => Box::pin(train::train(&connection, &arguments, output)).await,
         Verb::List { noun, limit, all, watch } => {
             let limit = if all { u32::MAX } else { limit };
+            if watch && noun != Noun::TrainingRuns {
+                return Err(Error::new(Code::Usage, "only training runs can be watched"));
+            }
             match noun {
                 Noun::TrainingRuns => list::list(client, limit, watch, output).await,
                 Noun::TrainingDefinitions => definitions::list(client, limit, output).await,
@@ -65,6 +70,9 @@ pub(crate) async fn dispatch(arguments: Arguments, output: &Output) -> Result<()
         }
         Verb::Show { one, watch } => match Noun::only(&one.words)? {
             (Noun::TrainingRuns, run) => show::show(client, run, watch, output).await,
+            (Noun::TrainingDefinitions | Noun::Models, _) if watch => {
+                Err(Error::new(Code::Usage, "only training runs can be watched"))
+            }
             (Noun::TrainingDefinitions, id) => definitions::show(client, id, output).await,
             (Noun::Models, id) => models::show(client, id, output).await,
             (other, _) => Err(other.refuse("show")),

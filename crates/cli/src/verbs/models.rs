@@ -5,10 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use trainyard_api::{Code, NewModel, Problem, StoredModel, Uuid};
+use trainyard_api::{NewModel, StoredModel, Uuid};
 use trainyard_client::Client;
 
-use super::{list::pages, train};
+use super::{
+    list::{only, pages},
+    train,
+};
 use crate::{
     Error, Output,
     output::{ModelView, ModelsView, bar},
@@ -121,14 +124,5 @@ async fn find(client: &Client, text: &str) -> Result<StoredModel, Error> {
         )
         .await?;
     let named = |m: &StoredModel| m.metadata.guid.to_string().starts_with(text) || m.entity.name == text;
-    let mut found: Vec<StoredModel> = all.into_iter().filter(named).collect();
-    match (found.len(), found.pop()) {
-        (1, Some(one)) => Ok(one),
-        (0, _) | (_, None) => Err(Problem::new(Code::NotFound, format!("there is no model `{text}`"))
-            .hint("`trainyard list models` names them")
-            .into()),
-        (n, _) => Err(Problem::new(Code::Ambiguous, format!("{n} models match `{text}`"))
-            .hint("type more of the id")
-            .into()),
-    }
+    only(all.into_iter().filter(named).collect(), "model", text)
 }

@@ -62,7 +62,12 @@ pub(crate) async fn monitor(client: &Client, words: &[String], output: &Output) 
     let id = ids::find(client, run).await?;
     output.talk(&format!("Starting to fetch status and metrics messages for model-id '{id}'"));
     let following = async {
-        let options = MonitorOptions { last, ..MonitorOptions::default() };
+        let only = match wanted {
+            Wanted { log: true, metrics: false, .. } => Some("log"),
+            Wanted { log: false, metrics: true, .. } => Some("metrics"),
+            _ => None,
+        };
+        let options = MonitorOptions { last, only, ..MonitorOptions::default() };
         let mut monitor = client.monitor(&id, options).await?;
         let spinner = spinner(output, "");
         let mut phase: Option<Phase> = None;

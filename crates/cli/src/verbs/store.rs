@@ -23,8 +23,8 @@ pub(crate) async fn store(
         ((Noun::TrainingDefinitions, [zip, manifest]), _) => {
             definitions::store(client, zip.as_ref(), manifest.as_ref(), output).await
         }
-        // A file is no run.
-        (_, [archive, manifest]) if Path::new(archive).is_file() => {
+        // A file is no run, and neither is what looks like one.
+        (_, [archive, manifest]) if Path::new(archive).is_file() || archive.contains(['/', '.']) => {
             models::store(client, archive.as_ref(), manifest.as_ref(), output).await
         }
         ((Noun::TrainingRuns, rest), _) => store_run(client, rest, name, output).await,

@@ -27,7 +27,7 @@ pub(crate) async fn wait(
     let spinner = spinner(output, &format!("waiting for {id}"));
     let ending = async {
         // Only the end matters: no log line has to travel.
-        let options = MonitorOptions { last: Some(0), ..MonitorOptions::default() };
+        let options = MonitorOptions { last: Some(0), only: Some("state"), ..MonitorOptions::default() };
         let mut monitor = client.monitor(&id, options).await?;
         while monitor.next().await?.is_some() {}
         Ok(())

@@ -7,7 +7,7 @@ mod passwords;
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,10 +16,15 @@ use axum::{
     http::{header::AUTHORIZATION, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use tokio::sync::Notify;
 use trainyard_api::{Code, Problem, Secret, Time, random_token};
 use trainyard_store::{Caller, Store};
 
-use self::{guesses::Guesses, jwt::Signer, passwords::Passwords};
+use self::{
+    guesses::{Guesses, Outcome, Verdict},
+    jwt::Signer,
+    passwords::Passwords,
+};
 use crate::{
     problem::{Answer, Refusal},
     state::App,
@@ -30,6 +35,9 @@ pub(crate) use self::{
     passwords::{MOST as MOST_PASSWORD, hash as hash_password},
 };
 
+/// Longest time that a sign-in waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+
 /// The caller of a request, who has shown a token.
 pub(crate) struct User(pub(crate) Caller);
 
@@ -39,6 +47,8 @@ pub(crate) struct Gate {
     signer: Signer,
     passwords: Passwords,
     guesses: Mutex<Guesses>,
+    /// Told when a password has been looked at.
+    decided: Notify,
     /// How long a token is good.
     lifetime: Duration,
 }
@@ -80,7 +90,7 @@ fn unauthenticated(message: impl Into<String>) -> Refusal {
 impl Gate {
     pub(crate) fn new(store: Store, key: &[u8], lifetime: Duration) -> Self {
         let (signer, passwords) = (Signer::new(key), Passwords::new());
-        Self { store, signer, passwords, guesses: Mutex::default(), lifetime }
+        Self { store, signer, passwords, guesses: Mutex::default(), decided: Notify::new(), lifetime }
     }
 
     /// Whose token this is.
@@ -99,8 +109,8 @@ impl Gate {
         Ok((claims, caller))
     }
 
-    /// Signs in with what the header shows, from this address: a name and its password, or one of the
-    /// user's own tokens in place of the password. Returns a token.
+    /// Signs in with what the header shows, from this address: a name and its password, or a token for
+    /// scripts in place of the password, which says itself whose it is. Returns a token.
     pub(crate) async fn sign_in(&self, parts: &Parts, address: IpAddr) -> Answer<Secret> {
         let Some(Shown::Password { name, password }) = shown(parts) else {
             return Err(unauthenticated("this needs a name and a password, in `Authorization: Basic …`"));
@@ -110,32 +120,67 @@ impl Gate {
             let user = self.store.user(&caller.owner)?;
             return Ok(self.token(caller.owner, user.map_or(0, |u| u.generation), random_token("")));
         }
-        let now = Instant::now();
-        let wait = self.guesses.lock().unwrap_or_else(PoisonError::into_inner).wait(address, &name, now);
-        match wait {
-            Ok(wait) if wait.is_zero() => {}
-            Ok(wait) => tokio::time::sleep(wait).await,
-            Err(wait) => {
-                let seconds = wait.as_secs() + 1;
-                let message = format!("too many wrong passwords for this name: try again in {seconds} s");
-                return Err(Refusal::new(Code::Guessing, message).retry_after(seconds));
-            }
+        // What no user can be called is not remembered, and not logged.
+        if !crate::users::is_name(&name) {
+            return Err(unauthenticated("the name or the password is wrong"));
         }
-        let user = self.store.user(&name)?;
-        let hash = user.as_ref().and_then(|u| u.password.clone());
-        let good = password.len() <= MOST_PASSWORD
-            && self.passwords.check(hash, password).await.map_err(|_| {
-                Refusal::new(Code::Busy, "too many sign in at once: try again in a moment").retry_after(1)
-            })?;
-        match user {
-            Some(user) if good => {
-                self.guesses.lock().unwrap_or_else(PoisonError::into_inner).right(address, &name);
+        self.wait_for_turn(address, &name).await?;
+        let user = self.store.user(&name);
+        let hash = user.as_ref().ok().and_then(|u| u.as_ref()?.password.clone());
+        let checked = if password.len() <= MOST_PASSWORD {
+            self.passwords.check(hash, password).await
+        } else {
+            Ok(false)
+        };
+        let outcome = match (&user, &checked) {
+            (Ok(Some(_)), Ok(true)) => Outcome::Right,
+            (Ok(_), Ok(_)) => Outcome::Wrong,
+            _ => Outcome::Untried,
+        };
+        self.guesses().came_out(address, &name, outcome, Instant::now());
+        self.decided.notify_waiters();
+        checked.map_err(|_| {
+            Refusal::new(Code::Busy, "too many sign in at once: try again in a moment").retry_after(1)
+        })?;
+        match user? {
+            Some(user) if outcome == Outcome::Right => {
                 Ok(self.token(user.name, user.generation, random_token("")))
             }
             _ => {
                 tracing::warn!(user = ?name, %address, "a sign-in was refused");
                 Err(unauthenticated("the name or the password is wrong"))
             }
+        }
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a password of this name from this address may be looked at.
+    async fn wait_for_turn(&self, address: IpAddr, name: &str) -> Answer<()> {
+        let deadline = Instant::now() + TURN;
+        loop {
+            let decided = self.decided.notified();
+            tokio::pin!(decided);
+            decided.as_mut().enable();
+            let verdict = self.guesses().may_try(address, name, Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
+            let seconds = match verdict {
+                Verdict::Go => return Ok(()),
+                Verdict::Wait(wait) if wait < left => {
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                Verdict::Others if !left.is_zero() => {
+                    let _ = tokio::time::timeout(left, decided).await;
+                    continue;
+                }
+                Verdict::Wait(wait) | Verdict::Refused(wait) => wait.as_secs() + 1,
+                Verdict::Others => 1,
+            };
+            let message = format!("too many wrong passwords from this address: try again in {seconds} s");
+            return Err(Refusal::new(Code::Guessing, message).retry_after(seconds));
         }
     }
 
@@ -154,8 +199,10 @@ impl Gate {
             return Err(Problem::new(Code::Conflict, message).hint(hint).into());
         }
         let (claims, _) = self.claims(token)?;
-        // No token of the session that exists now is good for longer than a fresh one.
-        let until = Time::now().0 + self.lifetime.as_millis() as i64;
+        // No token of the session that exists now is good for longer than a fresh one; or than this one
+        // was, if the lifetime has been made shorter since.
+        let lifetime = (self.lifetime.as_secs() as i64).max(claims.exp - claims.iat);
+        let until = Time::now().0 + lifetime * 1000;
         Ok(self.store.end_session(&claims.sid, Time(until)).await?)
     }
 

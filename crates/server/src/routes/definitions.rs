@@ -233,7 +233,8 @@ pub(crate) async fn put_content(
     let record = find_version(&app, &caller, &id, &version)?;
     let limits = app.config.definition;
     let too_large = |found| definition::Error::ZipBytes { found, limit: limits.zip_bytes }.problem().into();
-    let Upload { file, sha256, size } = receive(&app, request, limits.zip_bytes, too_large).await?;
+    let Upload { file, sha256, size } =
+        receive(&app, &caller.owner, request, limits.zip_bytes, too_large).await?;
     let (file, summary) = tokio::task::spawn_blocking(move || {
         let summary = definition::check(file.path(), &limits).map_err(|e| Refusal::from(e.problem()))?;
         file.as_file().sync_all().map_err(disk)?;

@@ -4,23 +4,26 @@ use std::net::SocketAddr;
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, Request, State},
     http::{StatusCode, request::Parts},
 };
-use trainyard_api::{Code, Token};
+use trainyard_api::Token;
 
 use super::documented::{Bounded, Conflicts, Refused};
 use crate::{
     auth::{no_token, token},
-    problem::{Answer, Refusal},
+    extract::{parse, tiny},
+    problem::Answer,
     state::App,
 };
 
+/// Bytes of a body that renews a token, at most.
+const MOST_BODY: usize = 8 * 1024;
+
 /// Sign in: a token for a name and a password.
 ///
-/// One of the user's own tokens will do in place of the password. After a few wrong passwords each try
-/// has to wait.
+/// A token for scripts will do in place of the password; it says itself whose it is. After a few wrong
+/// passwords each try has to wait.
 #[utoipa::path(
     get, path = "/v3/identity/token", tag = "identity", security(("password" = [])),
     responses(
@@ -61,12 +64,12 @@ pub(crate) async fn sign_in_v2(
     put, path = "/v3/identity/token", tag = "identity", request_body = Token, security(()),
     responses((status = 200, description = "A fresh token", body = Token), Refused, Bounded),
 )]
-pub(crate) async fn renew(State(app): State<App>, body: Bytes) -> Answer<Json<Token>> {
+pub(crate) async fn renew(State(app): State<App>, request: Request) -> Answer<Json<Token>> {
+    let body = tiny(request, MOST_BODY).await?;
     if body.trim_ascii().is_empty() {
         return Err(no_token().into());
     }
-    let old: Token = serde_json::from_slice(&body)
-        .map_err(|e| Refusal::new(Code::Request, format!("the body is not `{{\"token\": \"…\"}}`: {e}")))?;
+    let old: Token = parse(&body)?;
     let token = app.gate.renew(old.token.expose())?;
     Ok(Json(Token { token }))
 }

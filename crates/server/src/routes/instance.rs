@@ -41,7 +41,9 @@ pub(crate) async fn show(
         owner: Owner { user_id: caller.owner, admin: caller.admin },
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    Ok(Json(Instance { metadata: InstanceMetadata { guid: id, url }, entity }))
+    let made_at = app.folder.made_at();
+    let metadata = InstanceMetadata { guid: id, url, created_at: made_at, modified_at: made_at };
+    Ok(Json(Instance { metadata, entity }))
 }
 
 /// A framework that can be asked for.

@@ -44,7 +44,8 @@ const BODY: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct Stops(pub(crate) watch::Receiver<bool>);
 
-/// The routes that are for everybody, each registered together with its part of the document.
+/// The routes that are for everybody, each registered together with its part of the document. Outside of
+/// it are what [`elsewhere`] refuses, the document and its pages themselves, and what runners ask.
 fn public() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(documented::Document::openapi())
         .routes(routes!(identity::sign_in, identity::renew, identity::sign_out))
@@ -135,7 +136,8 @@ async fn log_requests(request: Request, next: Next) -> Response {
     let begun = std::time::Instant::now();
     let response = next.run(request).await;
     let (status, elapsed_us) = (response.status(), begun.elapsed().as_micros());
-    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
+    // A busy server says so to whoever asks, and need not write it down each time.
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::error!(%method, path, status = status.as_u16(), elapsed_us, "request failed");
     } else {
         tracing::debug!(%method, path, status = status.as_u16(), elapsed_us, "request");

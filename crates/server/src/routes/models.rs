@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     auth::User,
-    extract::{Body, MaybeBody, Path, Query},
+    extract::{Body, Path, Query},
     keep_models::{self, Source},
     problem::{Answer, Refusal},
     render,
@@ -92,7 +92,11 @@ pub(crate) async fn create(
     }
     let location = body.content_location.take();
     body.other.retain(|key, _| !OURS.contains(&key.as_str()));
-    body.other.values_mut().for_each(blank_secrets);
+    let mut other = serde_json::Value::Object(std::mem::take(&mut body.other));
+    blank_secrets(&mut other);
+    if let serde_json::Value::Object(other) = other {
+        body.other = other;
+    }
     let (status, record) = match location {
         None => {
             let archive = Archive::Awaited;
@@ -160,11 +164,11 @@ pub(crate) async fn show(
     Ok(Json(render::model(&app, find(&app, &caller, &id)?)))
 }
 
-/// Make a new version of a model, whose archive is put to `content_url`.
+/// Make a new version of a model, whose archive is put to `content_url`. What a model is does not change: a
+/// body is not looked at.
 #[utoipa::path(
     post, path = "/v3/ml_assets/models/{id}", tag = "models",
     params(("id" = String, Path, description = "Id of the model")),
-    request_body = Option<NewModel>,
     responses(
         (status = 201, description = "Made; its archive is put to `content_url`", body = StoredModel),
         Refused, Bounded,
@@ -174,8 +178,8 @@ pub(crate) async fn create_version(
     State(app): State<App>,
     User(caller): User,
     Path(id): Path<String>,
-    // The original's client sends back what it was answered: what a model is does not change.
-    _: MaybeBody<serde_json::Value>,
+    // The original's client sends back what it was answered.
+    _: axum::body::Bytes,
 ) -> Answer<(StatusCode, Json<StoredModel>)> {
     let record = find(&app, &caller, &id)?;
     let record = app.store.add_model_version(record.id, Time::now()).await?;
@@ -241,24 +245,37 @@ pub(crate) async fn put_content(
 ) -> Answer<Json<StoredModel>> {
     let record = find_version(&app, &caller, &id, &version)?;
     if record.archive != Archive::Awaited {
-        return Err(Refusal::new(Code::Conflict, "this version has its content: make a new version"));
+        return Err(has_content());
     }
     let most = app.config.limits.model_bytes;
     let too_large = |_| {
         Refusal::new(Code::TooLarge, format!("the model is larger than {most} bytes, the server's limit"))
     };
-    let Upload { file, size, .. } = receive(&app, request, most, too_large).await?;
+    let Upload { file, size, .. } = receive(&app, &caller.owner, request, most, too_large).await?;
     if size == 0 {
         return Err(Refusal::new(Code::Request, "the body is empty"));
     }
-    let target = app.folder.model(record.file);
+    // A file of its own: two uploads may be under way, and one of them is kept.
+    let name = Uuid::new_v4();
+    let target = app.folder.model(name);
     let kept = tokio::task::spawn_blocking(move || {
         file.as_file().sync_all()?;
         file.persist(target).map(|_| ()).map_err(|e| e.error)
     });
     kept.await.map_err(Refusal::internal)?.map_err(disk)?;
-    app.store.set_archive(record.version, Archive::Kept { size }, Time::now()).await?;
+    if let Err(error) = app.store.keep_upload(record.version, name, size, Time::now()).await {
+        keep_models::remove(&app, name).await;
+        return Err(match error {
+            trainyard_store::Error::Exists => has_content(),
+            trainyard_store::Error::NotFound => Refusal::not_found("version", version),
+            other => other.into(),
+        });
+    }
     Ok(Json(render::model(&app, find_version(&app, &caller, &id, &version)?)))
+}
+
+fn has_content() -> Refusal {
+    Refusal::new(Code::Conflict, "this version has its content: make a new version")
 }
 
 /// Fetch the archive of the newest version. A copy that is under way is waited for.

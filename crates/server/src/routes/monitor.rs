@@ -1,7 +1,7 @@
 //! The monitor WebSocket: the log from the start or near its end, changes of state, and a normal
 //! close when the run is over.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension,
@@ -14,7 +14,7 @@ use axum::{
 use serde::Deserialize;
 use trainyard_api::{Code, Frame, FrameStatus, Metric, Phase, Time};
 use trainyard_store::Record;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Stops, documented::Refused, runs};
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 
 /// Log bytes of one frame at most.
 const FRAME: usize = 64 * 1024;
+/// Frames of the log before metrics have their turn.
+const FRAMES_A_TURN: usize = 16;
 /// Lines that `last` may ask for.
 const MOST_LINES: usize = 100_000;
 /// Longest wait for a client that does not read.
@@ -49,6 +51,17 @@ pub(crate) struct Wanted {
     since: Option<i64>,
     /// Trainyard: `false` closes after what is there.
     follow: Option<bool>,
+    /// Trainyard: `log`, `metrics` or `state`: frames of one kind alone, besides changes of state.
+    only: Option<Only>,
+}
+
+/// What a monitor can be asked for alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Only {
+    Log,
+    Metrics,
+    State,
 }
 
 /// Monitor a training run: a WebSocket.
@@ -73,11 +86,11 @@ pub(crate) async fn monitor(
     // Clients have nothing to say here.
     let upgrade = upgrade.max_message_size(4096).max_frame_size(4096);
     let upgrade = upgrade.read_buffer_size(1024).write_buffer_size(0);
-    let Ok(permit) = Arc::clone(&app.monitors).try_acquire_owned() else {
+    let Some(place) = app.monitors.take(&caller.owner) else {
         return Err(Refusal::new(Code::Busy, "too many monitors are open: try again later").retry_after(10));
     };
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let _permit = permit;
+        let _place = place;
         let mut session = Session { app, record, socket, offset: 0, metrics: 0, phase: None };
         let result = session.run(&wanted, stops).await;
         let ended = result.is_ok();
@@ -128,9 +141,18 @@ impl Session {
             let Ok(record) = self.app.store.run(&id) else { return Ok(()) };
             self.record = record;
             let ended = self.record.run.is_ended();
-            self.send_log(&log, ended).await?;
-            self.send_metrics(&metrics).await?;
+            // By turns: a program that prints without end holds back neither metrics nor the state.
+            let more_log =
+                matches!(wanted.only, None | Some(Only::Log)) && self.send_log(&log, ended).await?;
+            let more_metrics =
+                matches!(wanted.only, None | Some(Only::Metrics)) && self.send_metrics(&metrics).await?;
             self.send_phase().await?;
+            if more_log || more_metrics {
+                if *stops.borrow() {
+                    return Err(Gone);
+                }
+                continue;
+            }
             if ended || wanted.follow == Some(false) {
                 if ended {
                     self.app.logs.close(&id);
@@ -151,12 +173,13 @@ impl Session {
         }
     }
 
-    /// Sends whole lines; at the end of the run also a last one without a line end.
-    async fn send_log(&mut self, log: &RunLog, ended: bool) -> Result<(), Gone> {
-        loop {
+    /// Sends whole lines; at the end of the run also a last one without a line end. Returns whether there
+    /// is more.
+    async fn send_log(&mut self, log: &RunLog, ended: bool) -> Result<bool, Gone> {
+        for _ in 0..FRAMES_A_TURN {
             let bytes = log.read(self.offset, FRAME);
             if bytes.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             let lines = bytes.iter().rposition(|b| *b == b'\n').map(|at| at + 1);
             let take = match lines {
@@ -167,27 +190,25 @@ impl Session {
                 None => whole_characters(&bytes),
             };
             if take == 0 {
-                return Ok(());
+                return Ok(false);
             }
             self.offset += take as u64;
             let text = String::from_utf8_lossy(&bytes[..take]).into_owned();
             self.send(text, true, None).await?;
         }
+        Ok(true)
     }
 
-    /// One metric a frame: clients of the original look at the first of each.
-    async fn send_metrics(&mut self, log: &RunLog) -> Result<(), Gone> {
-        loop {
-            let (points, end) = points::read(log, self.metrics);
-            if end == self.metrics {
-                return Ok(());
-            }
-            for (metric, behind) in points {
-                self.metrics = behind;
-                self.send(String::new(), false, Some(metric)).await?;
-            }
-            self.metrics = end;
+    /// One metric a frame: clients of the original look at the first of each. Returns whether there is more.
+    async fn send_metrics(&mut self, log: &RunLog) -> Result<bool, Gone> {
+        let (points, end) = points::read(log, self.metrics);
+        let more = end > self.metrics;
+        for (metric, behind) in points {
+            self.metrics = behind;
+            self.send(String::new(), false, Some(metric)).await?;
         }
+        self.metrics = end;
+        Ok(more)
     }
 
     async fn send_phase(&mut self) -> Result<(), Gone> {

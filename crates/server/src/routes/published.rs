@@ -57,7 +57,8 @@ fn published(app: &App, instance: &str, record: ModelRecord) -> PublishedModel {
     PublishedModel {
         entity: PublishedEntity {
             model_type: format!("{}-{}", framework.name, framework.version),
-            runtime_environment: runtime.map_or_else(String::new, |r| format!("{}-{}", r.name, r.version)),
+            runtime_environment: runtime
+                .map_or_else(|| "python-3".to_owned(), |r| format!("{}-{}", r.name, r.version)),
             latest_version: PublishedVersion {
                 url: format!("{}/v3/ml_assets/models/{}/versions/{}", app.url, record.id, record.version),
                 guid: record.version,

@@ -53,8 +53,12 @@ pub(crate) async fn list(
     let after = wanted.after.map(|name| format!("{base}{name}"));
     let (objects, more) =
         bucket.page(&format!("{base}{}", wanted.prefix), after.as_deref()).await.map_err(failed)?;
+    let last = objects.last().filter(|_| more).map(|o| o.key[base.len()..].to_owned());
+    // A store may call an object anything: a link to what leaves the run's folder is given to nobody.
+    let is_inside = |name: &str| !name.split('/').any(|part| matches!(part, "." | ".."));
     let resources: Vec<ResultObject> = objects
         .into_iter()
+        .filter(|object| is_inside(&object.key[base.len()..]))
         .map(|object| {
             let links = bucket.links(&object.key, VALID);
             ResultObject {
@@ -66,6 +70,5 @@ pub(crate) async fn list(
             }
         })
         .collect();
-    let next = resources.last().filter(|_| more).map(|last| last.name.clone());
-    Ok(Json(Results { bucket: bucket.name().to_owned(), folder: id, next, resources }))
+    Ok(Json(Results { bucket: bucket.name().to_owned(), folder: id, next: last, resources }))
 }

@@ -155,7 +155,7 @@ pub(crate) async fn log(
     Ok(Json(ack(&app, &attempt.run, attempt.attempt, &attempt.record.run)))
 }
 
-/// Metrics at an offset: whole lines, each a [`trainyard_api::runner::Point`].
+/// Bytes of metrics at an offset: lines, each a [`trainyard_api::runner::Point`].
 pub(crate) async fn metrics(
     State(app): State<App>,
     attempt: Attempt,

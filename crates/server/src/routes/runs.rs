@@ -85,6 +85,9 @@ fn content_of(definition: DefinitionRecord) -> Answer<Package> {
     definition.content.ok_or_else(|| Refusal::new(Code::DefinitionContent, message))
 }
 
+/// Bytes of metrics that are read on the spot.
+const READ_AT_ONCE: u64 = 64 * 1024;
+
 /// Longest name and longest command, in bytes.
 const MOST_NAME: usize = 1024;
 const MOST_COMMAND: usize = 96 * 1024;
@@ -103,19 +106,21 @@ fn fill_in(new: &mut NewRun, definition: &trainyard_api::NewDefinition) {
     }
 }
 
+fn require(problems: &mut Vec<Problem>, present: bool, what: &str) {
+    if !present {
+        problems.push(Problem::new(Code::Manifest, format!("`{what}` is missing")));
+    }
+}
+
 fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
-    let mut require = |present: bool, what: &str| {
-        if !present {
-            problems.push(Problem::new(Code::Manifest, format!("`{what}` is missing")));
-        }
-    };
     let run = &new.model_definition;
-    require(!run.execution.command.trim().is_empty(), "model_definition.execution.command");
+    require(problems, !run.execution.command.trim().is_empty(), "model_definition.execution.command");
     require(
+        problems,
         !run.execution.compute_configuration.name.is_empty(),
         "model_definition.execution.compute_configuration.name",
     );
-    require(!run.framework.version.is_empty(), "model_definition.framework.version");
+    require(problems, !run.framework.version.is_empty(), "model_definition.framework.version");
     for (what, text, most) in
         [("name", &run.name, MOST_NAME), ("execution.command", &run.execution.command, MOST_COMMAND)]
     {
@@ -130,21 +135,20 @@ fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
             ));
         }
     }
-    let mut require = |present: bool, what: &str| {
-        if !present {
-            problems.push(Problem::new(Code::Manifest, format!("`{what}` is missing")));
-        }
-    };
     let references = [
         (&new.training_data_reference, "training_data_reference", "source"),
         (&new.training_results_reference, "training_results_reference", "target"),
     ];
     for (reference, name, end) in references {
         let c = &reference.connection;
-        require(!c.endpoint_url.is_empty(), &format!("{name}.connection.endpoint_url"));
-        require(!c.access_key_id.is_empty(), &format!("{name}.connection.access_key_id"));
-        require(!c.secret_access_key.expose().is_empty(), &format!("{name}.connection.secret_access_key"));
-        require(!reference.bucket().is_empty(), &format!("{name}.{end}.bucket"));
+        require(problems, !c.endpoint_url.is_empty(), &format!("{name}.connection.endpoint_url"));
+        require(problems, !c.access_key_id.is_empty(), &format!("{name}.connection.access_key_id"));
+        require(
+            problems,
+            !c.secret_access_key.expose().is_empty(),
+            &format!("{name}.connection.secret_access_key"),
+        );
+        require(problems, !reference.bucket().is_empty(), &format!("{name}.{end}.bucket"));
     }
     for (reference, name, _) in references {
         let inner = reference.source.as_ref().or(reference.target.as_ref()).and_then(|b| b.kind.as_ref());
@@ -233,9 +237,12 @@ pub(crate) async fn list(
 ) -> Answer<Json<Page<Run>>> {
     let (which, query) = sought.which()?;
     let records = app.store.runs(&caller.owner, which, paging.before()?, paging.limit()? + 1).await?;
-    let shown = records.iter().filter(|r| !r.run.delete_asked);
-    let entries = shown.map(|r| (r.number, render::run(&app, r, Detail::Brief))).collect();
-    Ok(Json(paging.page(&format!("{}/v3/models", app.url), &query, entries)?))
+    // One that is being deleted is gone for its owner, and counts only for where the page ends.
+    let shown = |r: &Record| (!r.run.delete_asked).then(|| render::run(&app, r, Detail::Brief));
+    let entries = records.iter().map(|r| (r.number, shown(r))).collect();
+    let page = paging.page(&format!("{}/v3/models", app.url), &query, entries)?;
+    let resources = page.resources.into_iter().flatten().collect();
+    Ok(Json(Page { limit: page.limit, first: page.first, next: page.next, resources }))
 }
 
 /// Show a training run.
@@ -253,7 +260,12 @@ pub(crate) async fn show(
     Path(id): Path<String>,
 ) -> Answer<Json<Run>> {
     let record = find(&app, &caller, &id)?;
-    Ok(Json(render::run(&app, &record, Detail::Full)))
+    if app.metrics.of(&record.id).size() < READ_AT_ONCE {
+        return Ok(Json(render::run(&app, &record, Detail::Full)));
+    }
+    // Thousands of points are read and parsed: not where other requests wait.
+    let shown = tokio::task::spawn_blocking(move || render::run(&app, &record, Detail::Full));
+    Ok(Json(shown.await.map_err(Refusal::internal)?))
 }
 
 /// Cancel a training run: a JSON Patch of `/status/state` to `canceled`, one operation or a list of them.
