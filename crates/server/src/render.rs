@@ -4,7 +4,7 @@ use trainyard_api::{
     ContentStatus, DataReference, Definition, DefinitionEntity, DefinitionVersion, Location, Metadata,
     ModelEntity, ModelVersion, Run, RunEntity, RunId, Secret, Status, StatusError, StoredModel, Time,
 };
-use trainyard_store::{Archive, DefinitionRecord, ModelRecord, Record};
+use trainyard_store::{Archive, Caller, DefinitionRecord, ModelRecord, Record};
 
 use crate::{points, state::App};
 
@@ -14,15 +14,15 @@ const QUOTED_LINES: usize = 10;
 const QUOTED_BYTES: usize = 8 * 1024;
 
 /// How much of a run is shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detail {
+#[derive(Clone, Copy)]
+pub(crate) enum Detail<'a> {
     /// For its owner, with stand-ins for the keys: clients hand them back when they store a model.
-    Full,
+    Full(&'a Caller),
     /// An entry of a list: no keys, nothing that has to be looked up.
     Brief,
 }
 
-pub(crate) fn run(app: &App, record: &Record, detail: Detail) -> Run {
+pub(crate) fn run(app: &App, record: &Record, detail: Detail<'_>) -> Run {
     let now = Time::now();
     let id = &record.id;
     let started = record.run.attempt > 0;
@@ -37,7 +37,7 @@ pub(crate) fn run(app: &App, record: &Record, detail: Detail) -> Run {
     };
     for reference in [&mut entity.training_data_reference, &mut entity.training_results_reference] {
         match detail {
-            Detail::Full => reference.connection = app.stand_ins.give(&record.owner, reference),
+            Detail::Full(caller) => reference.connection = app.stand_ins.give(caller, reference),
             Detail::Brief => reference.connection.secret_access_key = Secret::new("***"),
         }
     }
@@ -60,10 +60,10 @@ fn located(reference: &DataReference, folder: Option<String>) -> DataReference {
     DataReference { location: Some(location), ..reference.clone() }
 }
 
-fn status(app: &App, record: &Record, detail: Detail, now: Time) -> Status {
+fn status(app: &App, record: &Record, detail: Detail<'_>, now: Time) -> Status {
     let run = &record.run;
     let failure = run.failure().cloned();
-    let full = detail == Detail::Full;
+    let full = matches!(detail, Detail::Full(_));
     let said = failure.as_ref().map_or("", |f| f.message.as_str());
     let last_log_lines = if full && failure.is_some() { last_lines(app, record) } else { Vec::new() };
     Status {
@@ -78,7 +78,7 @@ fn status(app: &App, record: &Record, detail: Detail, now: Time) -> Status {
         phase: run.phase(),
         attempt: run.attempt,
         canceling: run.cancel_asked && !run.is_ended(),
-        waits_for: if full { app.conductor.queue(|q| q.explain(&record.id)) } else { None },
+        waits_for: if full { app.conductor.queue(|q| q.explain(record.number)) } else { None },
         transitions: if full { run.transitions.clone() } else { Vec::new() },
         last_log_lines,
         environment: Some(record.spec.environment.label.clone()),

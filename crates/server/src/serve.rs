@@ -15,7 +15,7 @@ use tokio::{
 use trainyard_api::{Secret, Time};
 use trainyard_engine::local::{Capacity, LocalEngine, Queue, detect};
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
-use trainyard_store::{Caller, Sealer, Store};
+use trainyard_store::{Sealer, Store};
 use trainyard_transfer::Http;
 
 use crate::{
@@ -222,8 +222,7 @@ async fn make_admin(store: &Store, token: &Secret) -> Result<(), trainyard_store
         store.add_user(ADMIN, true, None).await?;
     }
     if store.caller(token.expose())?.is_none() {
-        let caller = Caller { owner: ADMIN.to_owned(), admin: true };
-        store.add_token(token.expose(), caller, Time::now()).await?;
+        store.add_token(token.expose(), ADMIN, true, Time::now()).await?;
     }
     Ok(())
 }

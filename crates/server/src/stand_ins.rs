@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 use trainyard_api::{Code, Connection, DataReference, Problem, Secret};
 use trainyard_s3::Keys;
-use trainyard_store::{Sealer, Store};
+use trainyard_store::{Caller, Sealer, Store};
 
 use crate::S3Keys;
 
@@ -38,14 +38,15 @@ impl StandIns {
     }
 
     /// The connection of a run's reference, as its owner may see it.
-    pub(crate) fn give(&self, owner: &str, reference: &DataReference) -> Connection {
+    pub(crate) fn give(&self, caller: &Caller, reference: &DataReference) -> Connection {
+        let Caller { owner, generation, .. } = caller;
         let connection = &reference.connection;
         if let Some((keys, allowed)) = &self.own
             && is_pair(connection, &keys.access_key_id, &keys.secret_access_key)
-            && let Some(generation) = self.generation(owner)
         {
-            let (access_key_id, secret_access_key) = self.reader(owner, generation, &connection.endpoint_url);
-            let (store, name) = (self.store.clone(), owner.to_owned());
+            let (access_key_id, secret_access_key) =
+                self.reader(owner, *generation, &connection.endpoint_url);
+            let (store, name, generation) = (self.store.clone(), owner.clone(), *generation);
             let holds = move || is_generation(&store, &name, generation);
             allowed.allow_reading(&access_key_id, secret_access_key.expose(), reference.bucket(), holds);
             return Connection { access_key_id, secret_access_key, ..connection.clone() };
@@ -57,10 +58,11 @@ impl StandIns {
     }
 
     /// Turns a stand-in back; other secrets stay as they are.
-    pub(crate) fn take(&self, owner: &str, connection: &mut Connection) -> Result<(), Problem> {
+    pub(crate) fn take(&self, caller: &Caller, connection: &mut Connection) -> Result<(), Problem> {
+        let Caller { owner, generation, .. } = caller;
         let Some(sealed) = connection.secret_access_key.expose().strip_prefix(PREFIX) else { return Ok(()) };
-        if let (Some((keys, _)), Some(generation)) = (&self.own, self.generation(owner))
-            && let (reader, secret) = self.reader(owner, generation, &connection.endpoint_url)
+        if let Some((keys, _)) = &self.own
+            && let (reader, secret) = self.reader(owner, *generation, &connection.endpoint_url)
             && is_pair(connection, &reader, &secret)
         {
             connection.access_key_id.clone_from(&keys.access_key_id);
@@ -79,10 +81,6 @@ impl StandIns {
         })?;
         connection.secret_access_key = Secret::new(secret);
         Ok(())
-    }
-
-    fn generation(&self, owner: &str) -> Option<u64> {
-        self.store.user(owner).ok().flatten().map(|u| u.generation)
     }
 
     /// The pair by which a user reads the embedded store.
@@ -132,16 +130,25 @@ mod tests {
         (dir, StandIns::new(store, sealer, b"key", own))
     }
 
-    fn taken(by: &StandIns, owner: &str, given: &Connection) -> Result<Connection, Problem> {
+    fn caller(by: &StandIns, name: &str) -> Caller {
+        let user = by.store.user(name).unwrap().unwrap();
+        Caller { owner: user.name, admin: user.admin, generation: user.generation }
+    }
+
+    fn given(by: &StandIns, name: &str, reference: &DataReference) -> Connection {
+        by.give(&caller(by, name), reference)
+    }
+
+    fn taken(by: &StandIns, name: &str, given: &Connection) -> Result<Connection, Problem> {
         let mut back = given.clone();
-        by.take(owner, &mut back).map(|()| back)
+        by.take(&caller(by, name), &mut back).map(|()| back)
     }
 
     #[tokio::test]
     async fn a_stand_in_is_turned_back_for_its_owner_and_its_connection_alone() {
         let (_dir, all) = stand_ins(None, 1).await;
         let real = reference("s3cret");
-        let given = all.give("ada", &real);
+        let given = self::given(&all, "ada", &real);
         assert!(!given.secret_access_key.expose().contains("s3cret"));
         assert_eq!(taken(&all, "ada", &given), Ok(real.connection));
         assert!(taken(&all, "bob", &given).is_err(), "somebody else's");
@@ -159,16 +166,16 @@ mod tests {
         let secret_access_key = own.connection.secret_access_key.clone();
         let keys = S3Keys { access_key_id: "AK".to_owned(), secret_access_key };
         let (_dir, all) = stand_ins(Some((keys, Keys::default())), 1).await;
-        let given = all.give("ada", &own);
+        let given = self::given(&all, "ada", &own);
         assert!(given.access_key_id.starts_with(READER) && given.access_key_id.len() == ACCESS_KEY);
-        assert_eq!(given, all.give("ada", &own), "it is another each time");
-        assert_ne!(given.access_key_id, all.give("bob", &own).access_key_id);
+        assert_eq!(given, self::given(&all, "ada", &own), "it is another each time");
+        assert_ne!(given.access_key_id, self::given(&all, "bob", &own).access_key_id);
         assert_eq!(taken(&all, "ada", &given), Ok(own.connection.clone()));
         assert!(taken(&all, "bob", &given).is_err());
         let elsewhere = Connection { endpoint_url: "http://evil.example.net".to_owned(), ..given.clone() };
         assert!(taken(&all, "ada", &elsewhere).is_err(), "another endpoint would get what the keys sign");
         all.store.revoke_user("ada").await.unwrap();
         assert!(taken(&all, "ada", &given).is_err(), "it outlives the owner's sign-ins");
-        assert_ne!(given, all.give("ada", &own));
+        assert_ne!(given, self::given(&all, "ada", &own));
     }
 }

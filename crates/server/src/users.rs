@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use trainyard_api::{Secret, Time, random_token};
-use trainyard_store::{Caller, Error, Sealer, Store, User};
+use trainyard_store::{Error, Sealer, Store, User};
 
 use crate::{
     DataFolder,
@@ -83,8 +83,7 @@ impl Users {
         }
         let admin = user.is_some_and(|u| u.admin);
         let token = random_token("ty_");
-        let caller = Caller { owner: name.to_owned(), admin };
-        self.store.add_token(&token, caller, Time::now()).await.map_err(UsersError::Store)?;
+        self.store.add_token(&token, name, admin, Time::now()).await.map_err(UsersError::Store)?;
         Ok(Secret::new(token))
     }
 

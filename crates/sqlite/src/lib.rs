@@ -18,6 +18,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{readers::Readers, writer::Writer};
 
+/// Statements that a connection keeps: more than any of our databases asks, so that none is parsed twice.
+const STATEMENTS: usize = 64;
+
 /// A handle to the database; clones share it.
 #[derive(Clone)]
 pub struct Database {
@@ -53,10 +56,12 @@ impl Database {
              PRAGMA journal_size_limit = 16777216;",
         )?;
         prepare(&mut connection)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let path = path.to_owned();
         let reader = move || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&path, flags)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
             connection.execute_batch(
                 "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -2000;",
             )?;

@@ -107,7 +107,7 @@ impl Store {
                 "SELECT admin FROM users WHERE name = ?1 AND generation = ?2
                    AND NOT EXISTS (SELECT 1 FROM ended_sessions WHERE id = ?3)",
             )?;
-            let caller = |r: &Row<'_>| Ok(Caller { owner: name.to_owned(), admin: r.get(0)? });
+            let caller = |r: &Row<'_>| Ok(Caller { owner: name.to_owned(), admin: r.get(0)?, generation });
             Ok(query.query_row(params![name, generation, session], caller).optional()?)
         })
     }

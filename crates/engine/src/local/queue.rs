@@ -145,10 +145,10 @@ impl Queue {
         starts
     }
 
-    /// What a waiting run waits for, in words; `None` when it does not wait.
-    pub fn explain(&self, run: &RunId) -> Option<String> {
-        let ahead = self.waiting.values().take_while(|(r, _)| r != run).count();
-        let (_, demand) = self.waiting.values().find(|(r, _)| r == run)?;
+    /// What the run waits for that was submitted as this number, in words; `None` when it does not wait.
+    pub fn explain(&self, number: i64) -> Option<String> {
+        let (_, demand) = self.waiting.get(&number)?;
+        let ahead = self.waiting.range(..number).count();
         if let Some(why) = self.capacity.refusal(demand) {
             return Some(format!("{why}: it will not start before an operator changes that"));
         }
@@ -216,7 +216,7 @@ mod tests {
         q.enqueue(2, id(2), demand(1.0, 1, 1));
         q.enqueue(3, id(3), demand(1.0, 1, 0));
         assert_eq!(started(&mut q), [id(1), id(3)]);
-        assert!(q.explain(&id(2)).unwrap().contains("0 of 3 GPUs free, 1 needed"));
+        assert!(q.explain(2).unwrap().contains("0 of 3 GPUs free, 1 needed"));
         q.release(&id(1));
         assert_eq!(started(&mut q), [id(2)]);
     }
@@ -228,7 +228,7 @@ mod tests {
         q.enqueue(2, id(2), demand(8.0, 1, 0));
         q.enqueue(3, id(3), demand(2.0, 1, 0));
         assert_eq!(started(&mut q), [id(1)]);
-        assert_eq!(q.explain(&id(3)).unwrap(), "1 run ahead in the queue");
+        assert_eq!(q.explain(3).unwrap(), "1 run ahead in the queue");
         q.release(&id(1));
         assert_eq!(started(&mut q), [id(2)]);
     }

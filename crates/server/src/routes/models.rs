@@ -110,7 +110,7 @@ pub(crate) async fn create(
             let source = if let Some(run) = &run {
                 Source::of_run(run)?
             } else {
-                app.stand_ins.take(&caller.owner, &mut location.connection)?;
+                app.stand_ins.take(&caller, &mut location.connection)?;
                 Source::of_location(location)?
             };
             let run = run.map(|run| run.id);

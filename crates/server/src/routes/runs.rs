@@ -48,7 +48,7 @@ pub(crate) async fn submit(
     let href = new.model_definition.definition_href.clone().unwrap_or_default();
     let definition = definitions::find_by_href(&app, &caller, &href)?;
     for reference in [&mut new.training_data_reference, &mut new.training_results_reference] {
-        app.stand_ins.take(&caller.owner, &mut reference.connection)?;
+        app.stand_ins.take(&caller, &mut reference.connection)?;
     }
     fill_in(&mut new, &definition.body);
     content_of(definition)?;
@@ -75,7 +75,7 @@ pub(crate) async fn submit(
     let record = app.conductor.submit(&caller.owner, spec).await?;
     drop(guard);
     let location = HeaderValue::from_str(&format!("/v3/models/{}", record.id)).map_err(Refusal::internal)?;
-    let run = render::run(&app, &record, Detail::Full);
+    let run = render::run(&app, &record, Detail::Full(&caller));
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(run)))
 }
 
@@ -261,10 +261,10 @@ pub(crate) async fn show(
 ) -> Answer<Json<Run>> {
     let record = find(&app, &caller, &id)?;
     if app.metrics.of(&record.id).size() < READ_AT_ONCE {
-        return Ok(Json(render::run(&app, &record, Detail::Full)));
+        return Ok(Json(render::run(&app, &record, Detail::Full(&caller))));
     }
     // Thousands of points are read and parsed: not where other requests wait.
-    let shown = tokio::task::spawn_blocking(move || render::run(&app, &record, Detail::Full));
+    let shown = tokio::task::spawn_blocking(move || render::run(&app, &record, Detail::Full(&caller)));
     Ok(Json(shown.await.map_err(Refusal::internal)?))
 }
 
