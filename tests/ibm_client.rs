@@ -25,6 +25,7 @@ fn stage(name: &str, version: &str) {
         "data": yard.data,
         "results": yard.results,
         "folder": yard.dir.path(),
+        "home": yard.is_at_home(),
     });
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/ibm_client");
     let output = tools

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from yard import configuration, connect, said, store_definition, wait_end, wait_for
+from yard import configuration, connect, logs_of_the_end, said, store_definition, wait_end, wait_for
 
 SOURCE = (pathlib.Path(__file__).parent / "train.py").read_text()
 
@@ -26,8 +26,16 @@ def main():
     assert f"Training of '{uid}' failed with status:" in out, out
     status = client.training.get_status(uid)
     assert status["state"] == "error" and "3" in status["error"]["errors"][0]["message"], status
+    logs = logs_of_the_end(client, uid)
+    assert logs is None or "about to fail" in logs, logs
+
+    # Followed while it runs: every line once, up to the end.
+    slow = configuration(client, "followed", **{names.EXECUTION_COMMAND: "PAUSE=0.3 python3 train.py"})
+    uid = client.training.get_run_uid(client.training.run(definition, slow, asynchronous=True))
+    wait_for("the run's start", lambda: client.training.get_status(uid)["state"] == "running")
     logs, _ = said(lambda: client.training.monitor_logs(uid))
-    assert "about to fail" in logs, logs
+    assert [line.split()[1] for line in logs.splitlines() if line.startswith("step ")] == list("123456"), logs
+    assert "trained" in logs and "Training process finished. Exit code: 0" in logs, logs
 
     # Canceled: what it wrote is there.
     long = configuration(client, "long", **{names.EXECUTION_COMMAND: "echo begun; sleep 1000"})
@@ -37,8 +45,8 @@ def main():
     client.training.cancel(uid)
     status = wait_end(client, uid)
     assert status["state"] == "canceled", status
-    logs, _ = said(lambda: client.training.monitor_logs(uid))
-    assert "begun" in logs, logs
+    logs = logs_of_the_end(client, uid)
+    assert logs is None or "begun" in logs, logs
     listed, _ = said(client.training.list)
     assert "canceled" in listed and "error" in listed and "completed" in listed, listed
     client.repository.delete(definition)
