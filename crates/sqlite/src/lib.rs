@@ -14,12 +14,20 @@ use std::{path::Path, sync::Arc};
 pub use error::Error;
 pub use migrate::Migration;
 pub use rusqlite;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{readers::Readers, writer::Writer};
 
 /// Statements that a connection keeps: more than any of our databases asks, so that none is parsed twice.
 const STATEMENTS: usize = 64;
+
+/// Has a connection keep its statements, and the plan of each: without the second, a statement is parsed
+/// again whenever a value is bound that could have led to another plan.
+fn keep_statements(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
 
 /// A handle to the database; clones share it.
 #[derive(Clone)]
@@ -56,12 +64,12 @@ impl Database {
              PRAGMA journal_size_limit = 16777216;",
         )?;
         prepare(&mut connection)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         let path = path.to_owned();
         let reader = move || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&path, flags)?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            keep_statements(&connection)?;
             connection.execute_batch(
                 "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; PRAGMA cache_size = -2000;",
             )?;
