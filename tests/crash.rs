@@ -287,10 +287,13 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
         return;
     }
     let yard = Yard::on_small_disk(64);
+    // Its last metric takes room that it has kept: nobody else can write it down yet.
     let id = yard.train(
         "full",
         "mkdir $RESULT_DIR/model; head -c 3000000 /dev/urandom > $RESULT_DIR/model/w; touch $HOME/hold; \
-         for i in $(seq 1 50); do echo line $i; done; while [ -e $HOME/hold ]; do sleep 0.05; done; exit 3",
+         metrics=$LOG_DIR/evaluation-metrics.txt; head -c 4000 /dev/zero | tr '\\0' ' ' > $metrics; \
+         for i in $(seq 1 50); do echo line $i; done; while [ -e $HOME/hold ]; do sleep 0.05; done; \
+         echo '{\"values\":{\"loss\":0.5}}' 1<> $metrics; exit 3",
     );
     yard.wait_log(&id, "line 50\n");
     // The disk is filled to its last block, and then the program ends.
@@ -323,6 +326,7 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
     assert_eq!(status["attempt"], 1, "{status:#}");
     assert_eq!(yard.results(&id)["model/w"], 3_000_000);
     assert_eq!(counted(&yard.cli(&["logs", &id]).ok()), (1..=50).collect::<Vec<u32>>());
+    assert_eq!(status["metrics"][0]["values"][0]["value"], 0.5, "{status:#}");
     assert_eq!(yard.http("GET", "/readyz", None, None).0, 200);
 }
 

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::harness::Yard;
+use crate::harness::{PATIENCE, Yard, block_on};
 
 const PASSWORD: &str = "correct horse";
 
@@ -172,4 +172,25 @@ fn users_are_checked_and_listed() {
     yard.command(&["login", &yard.url, "--user", "ada"]).input(&path).run().ok();
     let who = yard.command(&["whoami", "-q"]).without("TRAINYARD_SERVER").run().ok();
     assert_eq!(who.trim(), "ada");
+}
+
+#[test]
+fn a_revocation_closes_open_monitors() {
+    let yard = Yard::start();
+    let id = yard.train("watched", "touch $HOME/on; while [ -e $HOME/on ]; do sleep 0.05; done");
+    let auth = trainyard_client::Auth::Token(trainyard_api::Secret::new(yard.admin_token()));
+    let client = trainyard_client::Client::new(&yard.url, auth).unwrap();
+    block_on(async {
+        let mut monitor = client.monitor(&id, trainyard_client::MonitorOptions::default()).await.unwrap();
+        yard.users(&["revoke", "admin"]).run().ok();
+        let refused = async {
+            loop {
+                if let Err(failed) = monitor.next().await {
+                    return failed;
+                }
+            }
+        };
+        let failed = tokio::time::timeout(PATIENCE, refused).await.expect("the monitor stays open");
+        assert_eq!(failed.code(), trainyard_api::Code::Unauthenticated, "{failed}");
+    });
 }

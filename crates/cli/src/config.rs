@@ -75,7 +75,7 @@ impl Connection {
         {
             let password = variable("ML_PASSWORD").ok_or_else(|| {
                 Problem::new(Code::Unauthenticated, format!("ML_ENV names {url}, and ML_PASSWORD is not set"))
-                    .hint("set ML_PASSWORD to a token of that server")
+                    .hint("set it to the password of ML_USERNAME, or to a token of that server")
             })?;
             let user = variable("ML_USERNAME").unwrap_or_default();
             let auth = Auth::Password { user, password: Secret::new(password) };

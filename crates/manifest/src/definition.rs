@@ -42,8 +42,7 @@ pub fn parse_definition(name: &str, text: &str) -> Result<DefinitionManifest, Re
 }
 
 fn read(root: &Node, problems: &mut Vec<Problem>) -> DefinitionManifest {
-    let mut manifest = DefinitionManifest::default();
-    let Some(mut top) = Reader::new(root, "", problems) else { return manifest };
+    let Some(mut top) = Reader::new(root, "", problems) else { return DefinitionManifest::default() };
     // The manifest of a run has all of it, one level down.
     if let Some(inner) = top.child("model_definition", problems) {
         for key in PASSED_OVER {
@@ -52,8 +51,7 @@ fn read(root: &Node, problems: &mut Vec<Problem>) -> DefinitionManifest {
         top.finish(problems);
         return definition(inner, problems);
     }
-    manifest = definition(top, problems);
-    manifest
+    definition(top, problems)
 }
 
 fn definition(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> DefinitionManifest {

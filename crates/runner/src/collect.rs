@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::libc;
@@ -32,8 +32,9 @@ const TENSORBOARD: &str = "tb/";
 /// Shortest and longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Tries of the last pass.
-const LAST_TRIES: u32 = 20;
+/// How long the last pass is tried: a disk that is full may be so for a while.
+const LAST_PATIENCE: Duration = Duration::from_mins(1);
+const LONGEST_LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that are read at once.
 const CHUNK: usize = 4 << 20;
 /// Files that are followed at once, and folders that they may be deep.
@@ -237,17 +238,24 @@ impl Collector {
 
     /// The last pass: nothing is written any more. What fails is tried again.
     pub(crate) async fn finish(mut self) {
-        for _ in 0..LAST_TRIES {
+        let deadline = Instant::now() + LAST_PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
             let passed = tokio::task::spawn_blocking(move || {
                 let result = self.pass(true);
                 (self, result)
             });
             match passed.await {
                 Ok((_, Ok(_))) => return,
-                Ok((collector, Err(error))) => {
+                Ok((collector, Err(error))) if Instant::now() < deadline => {
                     tracing::warn!(%error, "the last metrics cannot be collected now");
                     self = collector;
-                    tokio::time::sleep(FIRST_PAUSE).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_LAST_PAUSE);
+                }
+                Ok((_, Err(error))) => {
+                    tracing::error!(%error, "the last metrics are not collected");
+                    return;
                 }
                 Err(error) => {
                     tracing::error!(%error, "the last metrics are not collected");
@@ -255,7 +263,6 @@ impl Collector {
                 }
             }
         }
-        tracing::error!("the last metrics are not collected");
     }
 
     /// Collects again and again, until told to stop; then once more.

@@ -47,7 +47,7 @@ impl StandIns {
             let (access_key_id, secret_access_key) =
                 self.reader(owner, *generation, &connection.endpoint_url);
             let (store, name, generation) = (self.store.clone(), owner.clone(), *generation);
-            let holds = move || is_generation(&store, &name, generation);
+            let holds = move || store.is_generation(&name, generation).unwrap_or(false);
             allowed.allow_reading(&access_key_id, secret_access_key.expose(), reference.bucket(), holds);
             return Connection { access_key_id, secret_access_key, ..connection.clone() };
         }
@@ -92,10 +92,6 @@ impl StandIns {
         let id = format!("{READER}{}", &tag("id")[..ACCESS_KEY - READER.len()]);
         (id, Secret::new(format!("{PREFIX}{}", tag("secret"))))
     }
-}
-
-fn is_generation(store: &Store, owner: &str, generation: u64) -> bool {
-    store.user(owner).ok().flatten().is_some_and(|u| u.generation == generation)
 }
 
 fn is_pair(connection: &Connection, id: &str, secret: &Secret) -> bool {

@@ -100,6 +100,14 @@ impl Store {
             .await
     }
 
+    /// Whether what signed a user in, in this generation, is still worth something.
+    pub fn is_generation(&self, name: &str, generation: u64) -> Result<bool, Error> {
+        self.db.read(|c| {
+            let mut query = c.prepare_cached("SELECT 1 FROM users WHERE name = ?1 AND generation = ?2")?;
+            Ok(query.exists(params![name, generation])?)
+        })
+    }
+
     /// Who is signed in by a session of this generation, which has not been ended.
     pub fn session(&self, name: &str, generation: u64, session: &str) -> Result<Option<Caller>, Error> {
         self.db.read(|c| {
@@ -146,7 +154,9 @@ mod tests {
         let first = store.user("ada").unwrap().unwrap().generation;
         let holds = |n: u64| store.session("ada", first + n, "s").unwrap().is_some();
         assert!(holds(0) && !holds(1));
+        assert!(store.is_generation("ada", first).unwrap() && !store.is_generation("bob", first).unwrap());
         store.set_password("ada", "other".to_owned()).await.unwrap();
+        assert!(!store.is_generation("ada", first).unwrap());
         assert!(!holds(0) && holds(1));
         store.revoke_user("ada").await.unwrap();
         assert!(!holds(1) && holds(2));

@@ -1,6 +1,9 @@
 //! `generate-manifest TYPE`: a manifest to begin with.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::{ErrorKind, Write},
+    path::PathBuf,
+};
 
 use trainyard_api::{Code, Problem};
 use trainyard_manifest::{SAMPLES, sample};
@@ -29,7 +32,14 @@ pub(crate) fn generate_manifest(kind: &str, output: &Output) -> Result<(), Error
     };
     let path = PathBuf::from(format!("{kind}.yml"));
     let file = std::fs::File::options().create_new(true).write(true).open(&path);
-    file.and_then(|mut f| f.write_all(text.as_bytes())).map_err(|e| Error::file(&path, &e))?;
+    let written = file.and_then(|mut f| f.write_all(text.as_bytes()));
+    written.map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => {
+            let problem = Problem::new(Code::LocalFile, format!("{} is there already", path.display()));
+            problem.hint("it is left alone: move it away, or work in another folder").into()
+        }
+        _ => Error::file(&path, &e),
+    })?;
     output.talk("OK");
     if output.is_for_people() {
         output.talk(&format!("A sample manifest file is generated under {}", path.display()));

@@ -53,6 +53,22 @@ pub(crate) struct Gate {
     lifetime: Duration,
 }
 
+/// A try that was let go. How it came out is told when this is dropped: also when the client hangs up in the
+/// middle, or its place would be taken for ever.
+struct Turn<'a> {
+    gate: &'a Gate,
+    address: IpAddr,
+    name: &'a str,
+    outcome: Outcome,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.gate.guesses().came_out(self.address, self.name, self.outcome, Instant::now());
+        self.gate.decided.notify_waiters();
+    }
+}
+
 /// What an `Authorization` header holds.
 enum Shown {
     Token(String),
@@ -117,14 +133,13 @@ impl Gate {
         };
         // A token is 256 random bits: nobody guesses it, and looking it up costs nothing.
         if let Some(caller) = self.store.caller(&password)? {
-            let user = self.store.user(&caller.owner)?;
-            return Ok(self.token(caller.owner, user.map_or(0, |u| u.generation), random_token("")));
+            return Ok(self.token(caller.owner, caller.generation, random_token("")));
         }
         // What no user can be called is not remembered, and not logged.
         if !crate::users::is_name(&name) {
             return Err(unauthenticated("the name or the password is wrong"));
         }
-        self.wait_for_turn(address, &name).await?;
+        let mut turn = self.wait_for_turn(address, &name).await?;
         let user = self.store.user(&name);
         let hash = user.as_ref().ok().and_then(|u| u.as_ref()?.password.clone());
         let checked = if password.len() <= MOST_PASSWORD {
@@ -132,18 +147,16 @@ impl Gate {
         } else {
             Ok(false)
         };
-        let outcome = match (&user, &checked) {
+        turn.outcome = match (&user, &checked) {
             (Ok(Some(_)), Ok(true)) => Outcome::Right,
             (Ok(_), Ok(_)) => Outcome::Wrong,
             _ => Outcome::Untried,
         };
-        self.guesses().came_out(address, &name, outcome, Instant::now());
-        self.decided.notify_waiters();
         checked.map_err(|_| {
             Refusal::new(Code::Busy, "too many sign in at once: try again in a moment").retry_after(1)
         })?;
         match user? {
-            Some(user) if outcome == Outcome::Right => {
+            Some(user) if turn.outcome == Outcome::Right => {
                 Ok(self.token(user.name, user.generation, random_token("")))
             }
             _ => {
@@ -158,7 +171,7 @@ impl Gate {
     }
 
     /// Waits until a password of this name from this address may be looked at.
-    async fn wait_for_turn(&self, address: IpAddr, name: &str) -> Answer<()> {
+    async fn wait_for_turn<'a>(&'a self, address: IpAddr, name: &'a str) -> Answer<Turn<'a>> {
         let deadline = Instant::now() + TURN;
         loop {
             let decided = self.decided.notified();
@@ -167,7 +180,7 @@ impl Gate {
             let verdict = self.guesses().may_try(address, name, Instant::now());
             let left = deadline.saturating_duration_since(Instant::now());
             let seconds = match verdict {
-                Verdict::Go => return Ok(()),
+                Verdict::Go => return Ok(Turn { gate: self, address, name, outcome: Outcome::Untried }),
                 Verdict::Wait(wait) if wait < left => {
                     tokio::time::sleep(wait).await;
                     continue;
@@ -225,5 +238,33 @@ impl FromRequestParts<App> for User {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let token = token(parts).ok_or_else(no_token)?;
         app.gate.caller(&token).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use futures::FutureExt;
+    use trainyard_store::Sealer;
+
+    use super::*;
+
+    fn parts(name: &str, password: &str) -> Parts {
+        let value = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+        Request::builder().header(AUTHORIZATION, value).body(()).unwrap().into_parts().0
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_takes_no_turn_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Sealer::new(&[7; 32])).unwrap();
+        store.add_user("ada", false, Some(hash_password("right"))).await.unwrap();
+        let gate = Gate::new(store, b"key", Duration::from_hours(1));
+        let address = IpAddr::from([127, 0, 0, 1]);
+        for _ in 0..50 {
+            let hung_up = gate.sign_in(&parts("ada", "wrong"), address).now_or_never();
+            assert!(hung_up.is_none(), "the password was looked at before the client could hang up");
+        }
+        assert!(gate.sign_in(&parts("ada", "right"), address).await.is_ok());
     }
 }

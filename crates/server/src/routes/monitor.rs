@@ -1,7 +1,7 @@
 //! The monitor WebSocket: the log from the start or near its end, changes of state, and a normal
 //! close when the run is over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{
     Extension,
@@ -13,7 +13,7 @@ use axum::{
 };
 use serde::Deserialize;
 use trainyard_api::{Code, Frame, FrameStatus, Metric, Phase, Time};
-use trainyard_store::Record;
+use trainyard_store::{Caller, Record};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Stops, documented::Refused, runs};
@@ -34,7 +34,8 @@ const FRAMES_A_TURN: usize = 16;
 const MOST_LINES: usize = 100_000;
 /// Longest wait for a client that does not read.
 const SLOW_CLIENT: Duration = Duration::from_mins(1);
-/// Time between pings, so that a client that is gone is noticed.
+/// Time between pings, so that a client that is gone is noticed; and between two looks at whether its user's
+/// tokens were revoked.
 const PING: Duration = Duration::from_secs(30);
 
 /// Query of the monitor.
@@ -91,7 +92,7 @@ pub(crate) async fn monitor(
     };
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _place = place;
-        let mut session = Session { app, record, socket, offset: 0, metrics: 0, phase: None };
+        let mut session = Session { app, caller, record, socket, offset: 0, metrics: 0, phase: None };
         let result = session.run(&wanted, stops).await;
         let ended = result.is_ok();
         let code = if ended { close_code::NORMAL } else { close_code::AWAY };
@@ -100,11 +101,12 @@ pub(crate) async fn monitor(
     }))
 }
 
-/// The client is gone, or the server stops.
+/// The client is gone, or may see no more, or the server stops.
 struct Gone;
 
 struct Session {
     app: App,
+    caller: Caller,
     record: Record,
     socket: WebSocket,
     /// Bytes of the log that are sent.
@@ -135,7 +137,15 @@ impl Session {
             _ => 0,
         };
         let mut pulse = log.follow();
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= PING {
+                looked = Instant::now();
+                let Caller { owner, generation, .. } = &self.caller;
+                if !self.app.store.is_generation(owner, *generation).unwrap_or(true) {
+                    return Err(Gone);
+                }
+            }
             pulse.borrow_and_update();
             // The state first: what an ended run wrote is all there.
             let Ok(record) = self.app.store.run(&id) else { return Ok(()) };
