@@ -139,7 +139,7 @@ fn a_dead_runner_costs_no_point() {
 }
 
 /// Writes scalars as TensorFlow does, by the format's own description.
-const TENSORBOARD: &str = r#"
+pub const TENSORBOARD: &str = r#"
 import os, struct, time
 def crc32c(data):
     crc = 0xffffffff

@@ -19,10 +19,11 @@ use trainyard_transfer::Http;
 
 use crate::{
     Error,
-    collect::{Collector, Points},
+    collect::Collector,
     error::failure,
     layout::Layout,
     link::Link,
+    points::Points,
     program::{self, Isolation, Setting},
     reporter::Reporter,
     salvage,

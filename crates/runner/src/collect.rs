@@ -5,25 +5,22 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader, BufWriter, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    io::{BufRead, BufReader},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use nix::libc;
 use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{Time, runner::Point};
-use trainyard_metrics::{Emetrics, Read, TensorBoard, emetrics_line};
+use trainyard_metrics::{Emetrics, Read, TensorBoard};
 
-use crate::{Error, layout::Layout};
+use crate::{
+    Error,
+    layout::Layout,
+    points::{EMETRICS, Points, open},
+};
 
-/// The original's file of metrics, in the folder of logs; and in the results, beside the log.
-pub(crate) const EMETRICS: &str = "evaluation-metrics.txt";
 /// Part of the name of every TensorBoard event file.
 const EVENTS: &str = "tfevents";
 /// Folder of TensorBoard files that are named by what is below it.
@@ -32,9 +29,8 @@ const TENSORBOARD: &str = "tb/";
 /// Shortest and longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long the last pass is tried: a disk that is full may be so for a while.
-const LAST_PATIENCE: Duration = Duration::from_mins(1);
-const LONGEST_LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Tries of the last pass.
+const LAST_TRIES: u32 = 20;
 /// Bytes that are read at once.
 const CHUNK: usize = 4 << 20;
 /// Files that are followed at once, and folders that they may be deep.
@@ -42,63 +38,6 @@ const MOST_FILES: usize = 1000;
 const DEEPEST: usize = 8;
 /// Bytes of points that are collected of one run: about a million points.
 const MOST_BYTES: u64 = 256 << 20;
-
-/// Where points are kept on the node, and how far.
-#[derive(Clone)]
-pub(crate) struct Points {
-    pub(crate) path: PathBuf,
-    /// Bytes of whole lines.
-    whole: Arc<AtomicU64>,
-    /// Whether some came from TensorBoard: the program has not written those as emetrics.
-    others: Arc<AtomicBool>,
-}
-
-impl Points {
-    pub(crate) fn of(layout: &Layout) -> Self {
-        Self { path: layout.root.join("metrics.jsonl"), whole: Arc::default(), others: Arc::default() }
-    }
-
-    /// Bytes of whole lines.
-    pub(crate) fn size(&self) -> u64 {
-        self.whole.load(Relaxed)
-    }
-
-    /// Whether some are of TensorBoard files.
-    pub(crate) fn has_others(&self) -> bool {
-        self.others.load(Relaxed)
-    }
-
-    /// Writes one file of all metrics of run `run`: what the program has written itself as it is, and what
-    /// is in TensorBoard files in the same form behind it. `logs` is the program's folder of logs.
-    pub(crate) fn write_emetrics(&self, run: &str, logs: &Path, file: &Path) -> std::io::Result<()> {
-        let mut lines = BufWriter::new(File::create(file)?);
-        if let Some(mut own) = open(&logs.join(EMETRICS)) {
-            let copied = std::io::copy(&mut own, &mut lines)?;
-            let mut last = [b'\n'];
-            if copied > 0 && own.read_exact_at(&mut last, copied - 1).is_ok() && last != *b"\n" {
-                lines.write_all(b"\n")?;
-            }
-        }
-        for line in BufReader::new(File::open(&self.path)?).lines() {
-            let Ok(point) = serde_json::from_str::<Point>(&line?) else { continue };
-            if point.source != EMETRICS {
-                writeln!(lines, "{}", emetrics_line(&point.metric, run))?;
-            }
-        }
-        lines.flush()
-    }
-
-    fn note_source(&self, source: &str) {
-        if source != EMETRICS {
-            self.others.store(true, Relaxed);
-        }
-    }
-}
-
-/// Size of the program's own file of metrics.
-pub(crate) fn own_size(logs: &Path) -> u64 {
-    fs::symlink_metadata(logs.join(EMETRICS)).map_or(0, |m| m.len())
-}
 
 #[derive(Clone)]
 enum Reader {
@@ -165,7 +104,7 @@ impl Collector {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed(e)),
         }
-        points.whole.store(whole, Relaxed);
+        points.adopt(whole);
         Ok(Self { logs: layout.logs.clone(), points, sources, full: whole >= MOST_BYTES, many: false })
     }
 
@@ -215,7 +154,7 @@ impl Collector {
                 text.push(b'\n');
             }
             if !text.is_empty() {
-                append(&self.points, &text)?;
+                self.points.append(&text, last)?;
                 self.points.note_source(name);
                 any = true;
             }
@@ -238,24 +177,17 @@ impl Collector {
 
     /// The last pass: nothing is written any more. What fails is tried again.
     pub(crate) async fn finish(mut self) {
-        let deadline = Instant::now() + LAST_PATIENCE;
-        let mut pause = FIRST_PAUSE;
-        loop {
+        for _ in 0..LAST_TRIES {
             let passed = tokio::task::spawn_blocking(move || {
                 let result = self.pass(true);
                 (self, result)
             });
             match passed.await {
                 Ok((_, Ok(_))) => return,
-                Ok((collector, Err(error))) if Instant::now() < deadline => {
+                Ok((collector, Err(error))) => {
                     tracing::warn!(%error, "the last metrics cannot be collected now");
                     self = collector;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_LAST_PAUSE);
-                }
-                Ok((_, Err(error))) => {
-                    tracing::error!(%error, "the last metrics are not collected");
-                    return;
+                    tokio::time::sleep(FIRST_PAUSE).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "the last metrics are not collected");
@@ -263,6 +195,7 @@ impl Collector {
                 }
             }
         }
+        tracing::error!("the last metrics are not collected");
     }
 
     /// Collects again and again, until told to stop; then once more.
@@ -345,24 +278,6 @@ fn find(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) {
     }
 }
 
-/// A file, unless it is something else: to open a pipe would wait for ever.
-fn open(path: &Path) -> Option<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-    file.metadata().is_ok_and(|m| m.is_file()).then_some(file)
-}
-
-/// Appends whole lines. What was torn by a full disk is cut off again.
-fn append(points: &Points, lines: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&points.path)?;
-    if let Err(error) = file.write_all(lines) {
-        file.set_len(points.size())?;
-        return Err(error);
-    }
-    points.whole.fetch_add(lines.len() as u64, Relaxed);
-    Ok(())
-}
-
 /// Collects in the background.
 pub(crate) struct Collecting {
     task: JoinHandle<()>,
@@ -381,6 +296,8 @@ impl Collecting {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn line(step: u32) -> String {
@@ -454,6 +371,31 @@ mod tests {
         fs::remove_dir(&points.path).unwrap();
         assert!(collector.pass(false).unwrap());
         assert_eq!(steps(&points), [1, 2]);
+    }
+
+    #[test]
+    fn the_last_points_need_no_room() {
+        let (_dir, layout, points) = yard();
+        let file = layout.logs.join(EMETRICS);
+        fs::write(&file, line(1)).unwrap();
+        let mut collector = Collector::new(&layout, points.clone()).unwrap();
+        collector.pass(false).unwrap();
+        let kept = fs::read(&points.path).unwrap();
+        // No room: the file is a folder now.
+        let aside = layout.root.join("aside");
+        fs::rename(&points.path, &aside).unwrap();
+        fs::create_dir(&points.path).unwrap();
+        fs::write(&file, line(1) + &line(2) + &line(3)).unwrap();
+        assert!(collector.pass(true).unwrap());
+        assert!(!collector.pass(true).unwrap(), "points were collected twice");
+        fs::remove_dir(&points.path).unwrap();
+        fs::rename(&aside, &points.path).unwrap();
+        let mut all = points.read_at(0, u64::from(u32::MAX)).unwrap();
+        assert_eq!(all, kept);
+        all.extend(points.read_at(kept.len() as u64, u64::from(u32::MAX)).unwrap());
+        assert_eq!(all.len() as u64, points.size());
+        let of = |l: &[u8]| serde_json::from_slice::<Point>(l).unwrap().metric.iteration;
+        assert_eq!(all.trim_ascii_end().split(|b| *b == b'\n').map(of).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod error;
 mod layout;
 mod link;
 mod namespace;
+mod points;
 mod program;
 mod reporter;
 mod salvage;

@@ -23,8 +23,8 @@ use trainyard_api::{
 
 use crate::{
     Error,
-    collect::Points,
     link::{Link, LinkError, Pauses},
+    points::Points,
     spool::Spool,
     tail::Tail,
 };
@@ -270,10 +270,8 @@ impl Worker {
         if size == 0 {
             return None;
         }
-        let mut bytes = vec![0; size as usize];
-        let n = File::open(&points.path).ok()?.read_at(&mut bytes, points_skipped + offset).ok()?;
-        bytes.truncate(n);
-        (n > 0).then_some((offset, bytes))
+        let bytes = points.read_at(points_skipped + offset, size).ok()?;
+        (!bytes.is_empty()).then_some((offset, bytes))
     }
 
     /// The next batch that is not delivered yet, up to `end`.

@@ -16,8 +16,8 @@ use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload
 
 use crate::{
     Error,
-    collect::{EMETRICS, Points, own_size},
     layout::Layout,
+    points::{EMETRICS, Points, own_size},
     reporter::{MOST_LOG, Reporter, Told},
     spool::Past,
 };
@@ -192,7 +192,7 @@ impl Output {
     }
 
     /// Stores everything there is, verifies it, and writes the marker. A store that is away is
-    /// waited for: the results exist here and nowhere else.
+    /// waited for, and so is room on a full disk: the results exist here and nowhere else.
     pub(crate) async fn complete(
         &mut self,
         order: &WorkOrder,
@@ -205,7 +205,9 @@ impl Output {
         let mut pause = FIRST_WAIT;
         loop {
             match self.complete_once(order, exit, failure).await {
-                Err(Error::StageOut(error)) if error.is_transient() && begun.elapsed() < patience => {
+                Err(Error::StageOut(error))
+                    if (error.is_transient() || error.is_disk_full()) && begun.elapsed() < patience =>
+                {
                     match &*reporter.told().borrow() {
                         Told::Leave(why) => return Err(Error::Fenced(why.clone())),
                         // Its owner does not want to wait for ever.

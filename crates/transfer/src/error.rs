@@ -104,6 +104,12 @@ impl Error {
         }
     }
 
+    /// Whether the disk here is full.
+    pub fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::File { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// Whether the store said that the bucket is missing.
     pub fn is_no_bucket(&self) -> bool {
         matches!(self, Self::Answer { code, .. } if code == "NoSuchBucket")
