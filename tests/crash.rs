@@ -292,7 +292,7 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
     let manifest = yard.manifest(
         "full",
         "python3 tb.py; mkdir $RESULT_DIR/model; head -c 3000000 /dev/urandom > $RESULT_DIR/model/w; touch $HOME/hold; \
-         metrics=$LOG_DIR/evaluation-metrics.txt; head -c 4000 /dev/zero | tr '\\0' ' ' > $metrics; \
+         metrics=$LOG_DIR/evaluation-metrics.txt; rm $metrics; head -c 4000 /dev/zero | tr '\\0' ' ' > $metrics; \
          for i in $(seq 1 50); do echo line $i; done; while [ -e $HOME/hold ]; do sleep 0.05; done; \
          echo '{\"values\":{\"loss\":0.5}}' 1<> $metrics; exit 3",
     );
