@@ -23,5 +23,6 @@ mod limits;
 mod metrics;
 mod object_store;
 mod openapi;
+mod slurm;
 mod staging;
 mod stored_models;

@@ -1,9 +1,11 @@
 //! A server of its own for each test, and hands to use it with.
 
+mod cluster;
 mod requests;
 mod tools;
 mod yard;
 
+pub use cluster::{Cluster, Shape};
 pub use tools::Tools;
 pub use yard::{Said, Yard, block_on, code_folder, programs};
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trainyard_transfer::{Bucket, Http};
 
-use super::{PATIENCE, wait_for};
+use super::{Cluster, PATIENCE, wait_for};
 
 /// What a command said.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct Yard {
     own_store: String,
     /// The user that the server runs as, when it is not this one.
     user: Option<u32>,
+    /// The cluster that runs go to.
+    pub cluster: Option<Cluster>,
 }
 
 /// Two CPU cores and much memory pretended, so that tests do not depend on the machine.
@@ -89,7 +91,7 @@ impl Yard {
     /// With a server at this address.
     pub fn start_at(url: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
-        Self::at(dir, url.to_owned(), MACHINE, None)
+        Self::at(dir, url.to_owned(), MACHINE, None, None)
     }
 
     /// On a disk of its own of so many MiB, which takes root to make.
@@ -99,6 +101,15 @@ impl Yard {
         let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
         nix::mount::mount(kind, disk.path(), kind, flags, Some(size.as_str())).unwrap();
         Self::within(disk, MACHINE, None)
+    }
+
+    /// With a cluster that runs go to; `more` is added to the configuration, and may go on with
+    /// `[engine.slurm]`.
+    pub fn on_cluster(cluster: Cluster, more: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
+        let shared = dir.path().join("shared");
+        let config = format!("grace = 2\n{MACHINE}[engine.slurm]\nshared = '{}'\n{more}\n", shared.display());
+        Self::at(dir, String::new(), &config, None, Some(cluster))
     }
 
     /// With this configuration.
@@ -111,10 +122,10 @@ impl Yard {
     }
 
     fn within(dir: TempDir, config: &str, user: Option<u32>) -> Self {
-        Self::at(dir, String::new(), config, user)
+        Self::at(dir, String::new(), config, user, None)
     }
 
-    fn at(dir: TempDir, url: String, config: &str, user: Option<u32>) -> Self {
+    fn at(dir: TempDir, url: String, config: &str, user: Option<u32>, cluster: Option<Cluster>) -> Self {
         // As the binary does; every test but the first finds it done.
         let _ = rustls::crypto::ring::default_provider().install_default();
         fs::write(dir.path().join("server.toml"), config).unwrap();
@@ -127,7 +138,7 @@ impl Yard {
         let bucket = |name: &str| tail.map_or(name.to_owned(), |t| format!("{name}-{}", t.to_lowercase()));
         let (data, results) = (bucket("data"), bucket("results"));
         let own_store = String::new();
-        let mut yard = Self { dir, child: None, url, store, data, results, own_store, user };
+        let mut yard = Self { dir, child: None, url, store, data, results, own_store, user, cluster };
         yard.restart();
         yard.make_buckets();
         yard
@@ -145,7 +156,8 @@ impl Yard {
     pub fn restart(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let s3 = self.own_store.trim_start_matches("http://").to_owned();
-        let or_free = |a: &str| if a.is_empty() { "127.0.0.1:0".to_owned() } else { a.to_owned() };
+        let host = self.cluster.as_ref().map_or("127.0.0.1", |c| c.host.as_str());
+        let or_free = |a: &str| if a.is_empty() { format!("{host}:0") } else { a.to_owned() };
         let mut command = Command::new(Self::program());
         if let Some(user) = self.user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
@@ -161,6 +173,8 @@ impl Yard {
             .env("TRAINYARD_LOG", "info,s3s=error")
             .env("HOME", self.dir.path())
             .env_remove("XDG_CONFIG_HOME")
+            .envs(self.cluster.iter().map(|c| ("SLURM_CONF", c.conf())))
+            .envs(self.cluster.iter().map(|c| ("PATH", c.search_path())))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{DataReference, Metric, RunId, Time};
+use crate::{DataReference, Metric, RunId, Time, runner::EngineName};
 
 /// Name and version of a framework, with the language it runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +48,10 @@ pub struct ComputeConfiguration {
     /// Number of learners; absent means 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u32>,
+    /// Which engine runs it, where the server has several. A Trainyard field; absent: the one of the compute
+    /// configuration, or the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineName>,
 }
 
 /// What is executed, and where.

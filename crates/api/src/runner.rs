@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use utoipa::ToSchema;
+
 use crate::{Connection, Failure, Metric, RunId, Secret, Time};
 
 /// Header of answers to runners that names the server.
@@ -53,6 +55,100 @@ pub struct Ticket {
     /// Files and folders in the closed ones that a mount namespace covers.
     #[serde(default)]
     pub hide: Vec<String>,
+    /// Who placed the runner.
+    #[serde(default)]
+    pub engine: EngineName,
+}
+
+/// Who places runners.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// This machine.
+    #[default]
+    Local,
+    /// A Slurm cluster.
+    Slurm,
+}
+
+impl EngineName {
+    /// The engine of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "local" => Some(Self::Local),
+            "slurm" => Some(Self::Slurm),
+            _ => None,
+        }
+    }
+}
+
+/// How a job is asked for of an engine that has jobs: in Slurm's words. What is absent is left to the
+/// cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobOptions {
+    /// `--partition`: one, or several with commas between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// `--account`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// `--qos`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// `--gres`; absent: `gpu:N` for a demand of N GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gres: Option<String>,
+    /// `--constraint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<String>,
+    /// `--time`, as `sbatch` takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Further options, each one word that begins with `--`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl JobOptions {
+    /// These options, and where they are silent those of `general`, whose further ones come first.
+    #[must_use]
+    pub fn over(&self, general: &Self) -> Self {
+        let either = |own: &Option<String>, other: &Option<String>| own.clone().or_else(|| other.clone());
+        Self {
+            partition: either(&self.partition, &general.partition),
+            account: either(&self.account, &general.account),
+            qos: either(&self.qos, &general.qos),
+            gres: either(&self.gres, &general.gres),
+            constraint: either(&self.constraint, &general.constraint),
+            time: either(&self.time, &general.time),
+            options: general.options.iter().chain(&self.options).cloned().collect(),
+        }
+    }
+}
+
+/// What a runner says that an engine's own queue has started, with the pass of its job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boarding {
+    /// How often the job was started anew before.
+    pub restarts: u32,
+    /// The engine's id of the job.
+    pub id: String,
+    /// The node's name.
+    pub node: String,
+    /// Ids of the GPUs that the engine gave it.
+    pub gpus: Vec<String>,
+}
+
+/// The server's answer: what this start of the job works with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Boarded {
+    /// The ticket of the attempt.
+    pub ticket: Ticket,
+    /// The name of its folder, among those of runs on the node.
+    pub folder: String,
 }
 
 /// Why an attempt was placed.
@@ -152,6 +248,10 @@ pub struct WorkOrder {
     /// The same of its metrics.
     #[serde(default)]
     pub earlier_metrics: u64,
+    /// Why there was an attempt before this one, in words for the log; absent where its log is not gone on
+    /// with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<String>,
 }
 
 /// How the program ended.

@@ -71,6 +71,13 @@ pub enum Command {
     /// Fork a runner for each request on stdin; the local engine calls this.
     #[command(hide = true)]
     ForkServer,
+    /// Work off the job of a ticket; an engine's own queue calls this.
+    #[command(hide = true)]
+    Runner {
+        /// The file with the ticket.
+        #[arg(long)]
+        ticket: std::path::PathBuf,
+    },
 }
 
 /// Options of `server`.

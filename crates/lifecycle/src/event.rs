@@ -1,7 +1,10 @@
 //! What can happen to a run. Each is written to the journal before anything acts on it.
 
 use serde::{Deserialize, Serialize};
-use trainyard_api::{Failure, Time, runner::Exit};
+use trainyard_api::{
+    Failure, Time,
+    runner::{EngineName, Exit},
+};
 
 /// An event of a run's journal. New variants may be added; what stands here is never changed,
 /// because old journals are read for ever.
@@ -10,7 +13,15 @@ use trainyard_api::{Failure, Time, runner::Exit};
 pub enum Event {
     /// The run was accepted. Always the first event, and only the first.
     Submitted,
-    /// The scheduler gave the attempt a place, and the engine is about to start its runner.
+    /// The attempt was handed to an engine that has a queue of its own.
+    Handed {
+        /// Counts from 1.
+        attempt: u32,
+        /// Which engine.
+        engine: EngineName,
+    },
+    /// The scheduler gave the attempt a place, and the engine is about to start its runner; or a runner
+    /// that an engine's own queue has started says where it is.
     Placed {
         /// Counts from 1.
         attempt: u32,
@@ -56,6 +67,17 @@ pub enum Event {
         attempt: u32,
         /// How it was found out.
         message: String,
+        /// What it was, where the engine knows: a code of [`trainyard_api::Code`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+    },
+    /// The engine starts the run again, as a new attempt of the same job: its node failed, or somebody
+    /// asked the engine to. The program runs anew.
+    Requeued {
+        /// The attempt that begins: the one before it plus the number of restarts.
+        attempt: u32,
+        /// Why, in words.
+        message: String,
     },
     /// The owner asked to cancel.
     CancelAsked,
@@ -67,7 +89,9 @@ impl Event {
     /// The attempt that the event speaks of.
     pub fn attempt(&self) -> Option<u32> {
         match self {
-            Self::Placed { attempt, .. }
+            Self::Handed { attempt, .. }
+            | Self::Requeued { attempt, .. }
+            | Self::Placed { attempt, .. }
             | Self::PlaceFailed { attempt, .. }
             | Self::Claimed { attempt }
             | Self::Started { attempt }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trainyard_api::{
     Failure, Phase, RunState, Time, Transition,
-    runner::{Exit, Purpose},
+    runner::{EngineName, Exit, Purpose},
 };
 
 /// Attempts to run the program that may be lost before it started, until the run is given up.
@@ -38,6 +38,14 @@ pub struct Run {
     /// have been started, whether the server heard of it or not.
     #[serde(default)]
     pub claimed: bool,
+    /// Jobs of an engine with a queue of its own that were lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub losses: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Where a run stands.
@@ -65,12 +73,28 @@ pub struct Active {
     pub node: String,
     /// Salvage only: what the run failed of.
     pub failure: Option<Failure>,
+    /// Who places its runner.
+    #[serde(default)]
+    pub engine: EngineName,
+    /// The attempt that the engine's job began with: later ones are restarts of the job. 0 on an engine
+    /// without jobs.
+    #[serde(default)]
+    pub job: u32,
+    /// The attempt whose folder on the node it works in; 0 on an engine that has one for all.
+    #[serde(default)]
+    pub folder: u32,
+    /// Its runner was told to stop by something other than this server, and has stored what there was.
+    /// The engine says what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<Failure>,
 }
 
 /// How far an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
+    /// In an engine's own queue.
+    Waiting,
     /// Given to the engine; the runner has not shown up yet.
     Placed,
     /// The runner stages in.
@@ -115,6 +139,7 @@ impl Run {
             transitions: vec![Transition { phase: Phase::Queued, attempt: 0, at }],
             exit: None,
             claimed: false,
+            losses: 0,
         }
     }
 
@@ -123,6 +148,7 @@ impl Run {
         match &self.state {
             State::Queued => Phase::Queued,
             State::Active(a) => match a.stage {
+                Stage::Waiting => Phase::Queued,
                 Stage::Placed => Phase::Pending,
                 Stage::StagingIn => Phase::Downloading,
                 Stage::Running => Phase::Processing,

@@ -1,7 +1,10 @@
 //! The transitions: one arm per event, with every state it can meet.
 
 use serde::{Deserialize, Serialize};
-use trainyard_api::{Code, Failure, Phase, Time, Transition, runner::Purpose};
+use trainyard_api::{
+    Code, Failure, Phase, Time, Transition,
+    runner::{EngineName, Purpose},
+};
 
 use crate::{
     Active, Ended, Event, MAX_ATTEMPTS, MAX_TRAIN_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit,
@@ -15,6 +18,11 @@ pub enum Action {
     Enqueue,
     /// Take the run out of the queue.
     Dequeue,
+    /// Give the engine, which has a queue of its own, a job for this attempt.
+    Submit {
+        /// The attempt.
+        attempt: u32,
+    },
     /// Start a runner, past the queue, that stores what attempt `attempt - 1` left on its node.
     Salvage {
         /// The attempt that the salvage is.
@@ -78,6 +86,7 @@ fn step(run: &mut Run, event: &Event, at: Time) -> Vec<Action> {
     match event {
         // The fold starts from it; a second one is a duplicate.
         Event::Submitted => Vec::new(),
+        Event::Handed { attempt, engine } => handed(run, *attempt, *engine),
         Event::Placed { attempt, node, gpus } => placed(run, *attempt, node, gpus, at),
         Event::PlaceFailed { attempt, message } => place_failed(run, *attempt, message, at),
         Event::Claimed { attempt } => {
@@ -92,7 +101,8 @@ fn step(run: &mut Run, event: &Event, at: Time) -> Vec<Action> {
             advance(run, *attempt, Stage::StagingOut)
         }
         Event::Finished { attempt, failure } => finished(run, *attempt, failure.as_ref(), at),
-        Event::Lost { attempt, message } => lost(run, *attempt, message, at),
+        Event::Lost { attempt, message, code } => lost(run, *attempt, message, code.as_deref(), at),
+        Event::Requeued { attempt, .. } => requeued(run, *attempt),
         Event::CancelAsked => cancel(run, at),
         Event::DeleteAsked => delete(run, at),
     }
@@ -106,7 +116,62 @@ fn current(run: &mut Run, attempt: u32) -> Option<&mut Active> {
     }
 }
 
+fn handed(run: &mut Run, attempt: u32, engine: EngineName) -> Vec<Action> {
+    if run.state != State::Queued || attempt != run.attempt + 1 {
+        return Vec::new();
+    }
+    run.attempt = attempt;
+    run.reported = 0;
+    run.state = State::Active(Active {
+        purpose: Purpose::Train,
+        stage: Stage::Waiting,
+        gpus: Vec::new(),
+        node: String::new(),
+        failure: None,
+        engine,
+        job: attempt,
+        folder: attempt,
+        interrupted: None,
+    });
+    Vec::new()
+}
+
+/// The engine's job begins anew. Attempts that nobody heard of, because the server was away, are passed over.
+fn requeued(run: &mut Run, attempt: u32) -> Vec<Action> {
+    let before = run.attempt;
+    let State::Active(active) = &mut run.state else { return Vec::new() };
+    if attempt <= before || active.engine == EngineName::Local {
+        return Vec::new();
+    }
+    *active = Active {
+        stage: Stage::Waiting,
+        gpus: Vec::new(),
+        node: String::new(),
+        interrupted: None,
+        ..active.clone()
+    };
+    run.attempt = attempt;
+    run.reported = 0;
+    if active.purpose == Purpose::Train {
+        run.exit = None;
+    }
+    (before..attempt).map(|attempt| Action::Release { attempt }).collect()
+}
+
 fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) -> Vec<Action> {
+    if let Some(active) = current(run, attempt)
+        && active.stage == Stage::Waiting
+    {
+        active.stage = Stage::Placed;
+        if active.purpose == Purpose::Train {
+            // Until now there is only what an earlier one left, and who stores that goes on with it.
+            active.folder = attempt;
+        }
+        node.clone_into(&mut active.node);
+        active.gpus = gpus.to_vec();
+        run.running_at = run.running_at.or(Some(at));
+        return Vec::new();
+    }
     // Only the attempt after the last one, and only from the queue: a placement that raced with
     // a cancel finds the run ended, and the scheduler takes its place back.
     if run.state != State::Queued || attempt != run.attempt + 1 {
@@ -121,14 +186,30 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
         gpus: gpus.to_vec(),
         node: node.to_owned(),
         failure: None,
+        engine: EngineName::Local,
+        job: 0,
+        folder: 0,
+        interrupted: None,
     });
     Vec::new()
 }
 
 fn place_failed(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
-    if run.claimed {
+    let Run { claimed, losses, .. } = *run;
+    let Some(active) = current(run, attempt) else { return Vec::new() };
+    if active.engine != EngineName::Local {
+        let failure = active.failure.take().unwrap_or_else(|| failure(Code::Placement, message));
+        if !claimed || losses + 1 >= MAX_ATTEMPTS {
+            return end(run, Some(failure), at);
+        }
+        // It was not to begin again, but what it had written before is worth storing.
+        let last = active.clone();
+        run.losses += 1;
+        return vec![Action::Release { attempt }, salvage_next(run, last, failure)];
+    }
+    if claimed {
         // There is something on the node that has to be looked after: try on.
-        return lost(run, attempt, message, at);
+        return lost(run, attempt, message, None, at);
     }
     let Some(active) = current(run, attempt) else { return Vec::new() };
     let failure = active.failure.take().unwrap_or_else(|| failure(Code::Placement, message));
@@ -146,8 +227,19 @@ fn advance(run: &mut Run, attempt: u32, stage: Stage) -> Vec<Action> {
 }
 
 fn finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -> Vec<Action> {
-    let exit = run.exit;
+    let (exit, cancel_asked) = (run.exit, run.cancel_asked);
     let Some(active) = current(run, attempt) else { return Vec::new() };
+    let stopped = reported.filter(|f| f.code == Code::NodeStopped.as_str());
+    if let Some(stopped) = stopped
+        && active.engine != EngineName::Local
+        && active.purpose == Purpose::Train
+        && !cancel_asked
+    {
+        // Its node goes away, somebody needs the place, or the job was ended: the engine knows which.
+        active.stage = Stage::StagingOut;
+        active.interrupted = Some(stopped.clone());
+        return Vec::new();
+    }
     let failure = match active.purpose {
         // A salvage that went well still belongs to a run that failed.
         Purpose::Salvage => active.failure.clone().map(|lost| match reported {
@@ -156,19 +248,30 @@ fn finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -
         }),
         Purpose::Train => reported.cloned().or_else(|| match exit {
             Some(exit) => explain_exit(exit),
-            None if run.cancel_asked => None,
+            None if cancel_asked => None,
             None => Some(failure(Code::Internal, "the runner finished without having run the program")),
         }),
     };
     end(run, failure, at)
 }
 
-fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
-    let (cancel_asked, claimed) = (run.cancel_asked, run.claimed);
+fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time) -> Vec<Action> {
+    let Run { cancel_asked, claimed, losses, .. } = *run;
     let Some(active) = current(run, attempt) else { return Vec::new() };
-    let lost = failure(Code::RunnerLost, message);
+    let mut lost = failure(Code::RunnerLost, message);
+    if let Some(code) = code {
+        code.clone_into(&mut lost.code);
+    }
+    if let Some(stopped) = active.interrupted.take() {
+        // All is stored. What the engine says of it is what the run failed of.
+        let failure = if code.is_some() { lost } else { Failure { message: message.to_owned(), ..stopped } };
+        return end(run, Some(failure), at);
+    }
     let release = Action::Release { attempt };
     let salvage = active.purpose == Purpose::Salvage;
+    let local = active.engine == EngineName::Local;
+    // Restarts by the engine are no failures: a run may be preempted every day.
+    let attempt = if local { attempt } else { losses + 1 };
     let program_ran = active.stage >= Stage::Running || salvage;
     // Once a runner has had the order it may have started the program, and died before it could
     // say so. To try again is safe, because the next runner finds that out on the node; to end
@@ -179,30 +282,41 @@ fn lost(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
         let failure = active.failure.take().unwrap_or(lost);
         return end(run, Some(failure), at);
     }
+    let failure = active.failure.take().unwrap_or(lost);
+    let last = active.clone();
     if program_ran || (may_have_run && (cancel_asked || given_up)) {
         // The program may have trained for weeks: never start it again, store what it left.
-        let (node, failure) = (active.node.clone(), active.failure.take().unwrap_or(lost));
-        return vec![release, salvage_next(run, node, failure)];
+        run.losses += u32::from(!local);
+        return vec![release, salvage_next(run, last, failure)];
     }
     if cancel_asked {
         return end(run, None, at);
     }
     run.state = State::Queued;
-    vec![release, Action::Enqueue]
+    if local {
+        return vec![release, Action::Enqueue];
+    }
+    run.losses += 1;
+    let next = run.attempt + 1;
+    handed(run, next, last.engine);
+    vec![release, Action::Submit { attempt: next }]
 }
 
 /// Begins an attempt that stores what earlier ones left.
-fn salvage_next(run: &mut Run, node: String, failure: Failure) -> Action {
+fn salvage_next(run: &mut Run, last: Active, failure: Failure) -> Action {
     run.attempt += 1;
     run.reported = 0;
+    let queued = last.engine != EngineName::Local;
     run.state = State::Active(Active {
         purpose: Purpose::Salvage,
-        stage: Stage::Placed,
+        stage: if queued { Stage::Waiting } else { Stage::Placed },
         gpus: Vec::new(),
-        node,
         failure: Some(failure),
+        job: if queued { run.attempt } else { 0 },
+        ..last
     });
-    Action::Salvage { attempt: run.attempt }
+    let attempt = run.attempt;
+    if queued { Action::Submit { attempt } } else { Action::Salvage { attempt } }
 }
 
 fn cancel(run: &mut Run, at: Time) -> Vec<Action> {
@@ -211,7 +325,19 @@ fn cancel(run: &mut Run, at: Time) -> Vec<Action> {
         State::Queued if run.claimed => {
             run.cancel_asked = true;
             let lost = failure(Code::RunnerLost, "an earlier runner of the run was lost");
-            vec![Action::Dequeue, salvage_next(run, "this machine".to_owned(), lost)]
+            let node = "this machine".to_owned();
+            let last = Active {
+                purpose: Purpose::Train,
+                stage: Stage::Placed,
+                gpus: Vec::new(),
+                node,
+                failure: None,
+                engine: EngineName::Local,
+                job: 0,
+                folder: 0,
+                interrupted: None,
+            };
+            vec![Action::Dequeue, salvage_next(run, last, lost)]
         }
         State::Queued => {
             run.cancel_asked = true;

@@ -1,11 +1,18 @@
 //! The state machine under random journals: one final state, nothing lost, nothing done twice.
 
 use proptest::prelude::*;
-use trainyard_api::{Failure, Phase, Time, runner::Exit};
+use trainyard_api::{
+    Code, Failure, Phase, Time,
+    runner::{EngineName, Exit, Purpose},
+};
 use trainyard_lifecycle::{Action, Event, Outcome, Run, Stamped, State, apply, fold};
 
 fn failure() -> Failure {
     Failure { code: "TY0406".into(), message: "bucket gone".into(), exit_code: None, signal: None }
+}
+
+fn stopped() -> Failure {
+    Failure { code: Code::NodeStopped.as_str().into(), ..failure() }
 }
 
 /// Any event, of any attempt, with a sequence number that may be right or wrong.
@@ -13,6 +20,11 @@ fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
     let attempt = 0..5u32;
     let exit = prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(3)), Just(Exit::Signal(9))];
     prop_oneof![
+        1 => attempt.clone().prop_map(|a| (Event::Handed { attempt: a, engine: EngineName::Slurm }, None)),
+        1 => attempt.clone().prop_map(|a| (Event::Requeued { attempt: a, message: "node".into() }, None)),
+        1 => (attempt.clone(), 1..4u64).prop_map(|(a, s)| {
+            (Event::Finished { attempt: a, failure: Some(stopped()) }, Some(s))
+        }),
         2 => attempt.clone().prop_map(|a| (Event::Placed { attempt: a, node: "n".into(), gpus: vec![] }, None)),
         1 => attempt.clone().prop_map(|a| (Event::PlaceFailed { attempt: a, message: "no".into() }, None)),
         2 => attempt.clone().prop_map(|a| (Event::Claimed { attempt: a }, None)),
@@ -21,7 +33,7 @@ fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
         3 => (attempt.clone(), any::<bool>(), 1..4u64).prop_map(|(a, f, s)| {
             (Event::Finished { attempt: a, failure: f.then(failure) }, Some(s))
         }),
-        2 => attempt.prop_map(|a| (Event::Lost { attempt: a, message: "gone".into() }, None)),
+        2 => attempt.prop_map(|a| (Event::Lost { attempt: a, message: "gone".into(), code: None }, None)),
         1 => Just((Event::CancelAsked, None)),
         1 => Just((Event::DeleteAsked, None)),
         1 => Just((Event::Submitted, None)),
@@ -98,7 +110,7 @@ proptest! {
             Event::Started { attempt: stale },
             Event::Exited { attempt: stale, exit: Exit::Code(0) },
             Event::Finished { attempt: stale, failure: None },
-            Event::Lost { attempt: stale, message: "late".into() },
+            Event::Lost { attempt: stale, message: "late".into(), code: None },
         ] {
             let seq = matches!(event, Event::Started { .. } | Event::Exited { .. } | Event::Finished { .. }).then_some(seq);
             prop_assert_eq!(apply(&mut run, &stamp(99, event, seq)), vec![]);
@@ -125,7 +137,7 @@ proptest! {
         }
         while !run.is_ended() {
             let attempt = run.attempt;
-            apply(&mut run, &stamp(200, Event::Lost { attempt, message: "gone".into() }, None));
+            apply(&mut run, &stamp(200, Event::Lost { attempt, message: "gone".into(), code: None }, None));
         }
         prop_assert_eq!(run.phase(), Phase::Halted);
     }
@@ -168,17 +180,117 @@ fn the_ordinary_life() {
 fn a_runner_lost_before_the_program_started_is_tried_again_and_after_it_never() {
     let mut run = Run::submitted(Time(0));
     apply(&mut run, &stamp(1, Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] }, None));
-    let actions = apply(&mut run, &stamp(2, Event::Lost { attempt: 1, message: "gone".into() }, None));
+    let actions =
+        apply(&mut run, &stamp(2, Event::Lost { attempt: 1, message: "gone".into(), code: None }, None));
     assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Enqueue]);
 
     apply(&mut run, &stamp(3, Event::Placed { attempt: 2, node: "n".into(), gpus: vec![] }, None));
     apply(&mut run, &stamp(4, Event::Claimed { attempt: 2 }, None));
     apply(&mut run, &stamp(5, Event::Started { attempt: 2 }, Some(1)));
-    let actions = apply(&mut run, &stamp(6, Event::Lost { attempt: 2, message: "gone".into() }, None));
+    let actions =
+        apply(&mut run, &stamp(6, Event::Lost { attempt: 2, message: "gone".into(), code: None }, None));
     assert_eq!(actions, [Action::Release { attempt: 2 }, Action::Salvage { attempt: 3 }]);
 
     apply(&mut run, &stamp(7, Event::Claimed { attempt: 3 }, None));
     apply(&mut run, &stamp(8, Event::Finished { attempt: 3, failure: None }, Some(1)));
     let State::Ended(end) = &run.state else { panic!("{run:?}") };
     assert!(matches!(&end.outcome, Outcome::Failed(f) if f.code == "TY0407"), "{end:?}");
+}
+
+fn on_slurm() -> Run {
+    let mut run = Run::submitted(Time(0));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    assert_eq!(run.phase(), Phase::Queued);
+    apply(&mut run, &stamp(2, Event::Placed { attempt: 1, node: "n1".into(), gpus: vec!["0".into()] }, None));
+    assert_eq!((run.phase(), run.running_at), (Phase::Pending, Some(Time(1_002))));
+    apply(&mut run, &stamp(3, Event::Claimed { attempt: 1 }, None));
+    apply(&mut run, &stamp(4, Event::Started { attempt: 1 }, Some(1)));
+    run
+}
+
+#[test]
+fn a_job_that_its_engine_requeues_is_a_new_attempt_that_runs_the_program_again() {
+    let mut run = on_slurm();
+    // Twice, while the server was away.
+    let actions =
+        apply(&mut run, &stamp(5, Event::Requeued { attempt: 3, message: "n1 failed".into() }, None));
+    assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Release { attempt: 2 }]);
+    let active = run.active().unwrap();
+    assert_eq!((run.attempt, active.job, active.folder, run.phase()), (3, 1, 1, Phase::Queued));
+    assert!(apply(&mut run, &stamp(6, Event::Finished { attempt: 1, failure: None }, Some(2))).is_empty());
+    apply(&mut run, &stamp(7, Event::Placed { attempt: 3, node: "n2".into(), gpus: vec![] }, None));
+    assert_eq!(run.active().unwrap().folder, 3);
+    apply(&mut run, &stamp(8, Event::Claimed { attempt: 3 }, None));
+    for (n, event) in [Event::Started { attempt: 3 }, Event::Exited { attempt: 3, exit: Exit::Code(0) }]
+        .into_iter()
+        .enumerate()
+    {
+        apply(&mut run, &stamp(9, event, Some(n as u64 + 1)));
+    }
+    apply(&mut run, &stamp(12, Event::Finished { attempt: 3, failure: None }, Some(3)));
+    assert_eq!(run.phase(), Phase::Completed);
+}
+
+#[test]
+fn a_runner_that_was_told_to_stop_waits_for_what_its_engine_says() {
+    let told = |run: &mut Run| {
+        let event = Event::Finished { attempt: 1, failure: Some(stopped()) };
+        assert!(apply(run, &stamp(5, event, Some(2))).is_empty());
+        assert_eq!(run.phase(), Phase::Storing);
+    };
+    let mut run = on_slurm();
+    told(&mut run);
+    apply(&mut run, &stamp(6, Event::Requeued { attempt: 2, message: "preempted".into() }, None));
+    assert_eq!((run.attempt, run.phase()), (2, Phase::Queued));
+
+    let mut run = on_slurm();
+    told(&mut run);
+    let lost = Event::Lost { attempt: 1, message: "an administrator ended it".into(), code: None };
+    apply(&mut run, &stamp(6, lost, None));
+    assert_eq!(run.failure().unwrap().code, Code::NodeStopped.as_str());
+    assert_eq!(run.failure().unwrap().message, "an administrator ended it");
+}
+
+#[test]
+fn what_a_lost_job_left_is_stored_by_another_job() {
+    let mut run = on_slurm();
+    let code = Some(Code::OutOfMemory.as_str().to_owned());
+    let actions =
+        apply(&mut run, &stamp(5, Event::Lost { attempt: 1, message: "memory".into(), code }, None));
+    assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Submit { attempt: 2 }]);
+    // That one's node fails as well.
+    apply(&mut run, &stamp(6, Event::Requeued { attempt: 3, message: "n2 failed".into() }, None));
+    let active = run.active().unwrap();
+    assert_eq!((active.job, active.folder), (2, 1), "it would look in another folder");
+    apply(&mut run, &stamp(7, Event::Placed { attempt: 3, node: "n3".into(), gpus: vec![] }, None));
+    apply(&mut run, &stamp(8, Event::Finished { attempt: 3, failure: None }, Some(1)));
+    assert_eq!(run.failure().unwrap().code, Code::OutOfMemory.as_str());
+}
+
+#[test]
+fn a_job_that_somebody_took_back_fails_and_what_it_wrote_before_is_stored() {
+    let taken = |attempt| Event::PlaceFailed { attempt, message: "cancelled by root".into() };
+    let mut run = Run::submitted(Time(0));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    apply(&mut run, &stamp(2, taken(1), None));
+    assert_eq!(run.failure().unwrap().message, "cancelled by root");
+
+    let mut run = on_slurm();
+    apply(&mut run, &stamp(5, Event::Requeued { attempt: 2, message: "n1 failed".into() }, None));
+    let actions = apply(&mut run, &stamp(6, taken(2), None));
+    assert_eq!(actions, [Action::Release { attempt: 2 }, Action::Submit { attempt: 3 }]);
+    let active = run.active().unwrap();
+    assert_eq!((active.purpose, active.folder, active.job), (Purpose::Salvage, 1, 3));
+}
+
+#[test]
+fn a_job_that_vanished_before_its_runner_came_is_handed_in_again() {
+    let mut run = Run::submitted(Time(0));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    let lost = |attempt| Event::Lost { attempt, message: "gone".into(), code: None };
+    let actions = apply(&mut run, &stamp(2, lost(1), None));
+    assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Submit { attempt: 2 }]);
+    apply(&mut run, &stamp(3, lost(2), None));
+    apply(&mut run, &stamp(4, lost(3), None));
+    assert_eq!(run.phase(), Phase::Failed);
 }

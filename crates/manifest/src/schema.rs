@@ -3,7 +3,7 @@
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::TrainingManifest;
+use crate::{TrainingManifest, training::ENGINES};
 
 /// The schema, as pretty JSON with a line end.
 pub fn json_schema() -> String {
@@ -42,6 +42,7 @@ fn loosen(schema: &mut Value) {
     defs["Execution"]["properties"]["max_run_time"] = describe(&time, duration);
     defs["ModelDefinition"]["properties"]["author"] = json!({ "description": "Who wrote it.", "anyOf": [{ "type": "string" }, { "$ref": "#/$defs/Author" }] });
     defs["Compute"]["properties"]["nodes"]["minimum"] = json!(1);
+    defs["Compute"]["properties"]["engine"]["enum"] = json!([ENGINES[0], ENGINES[1], null]);
     for (old, new) in [("access_key_id", "aws_access_key_id"), ("secret_access_key", "aws_secret_access_key")]
     {
         let copy = defs["Connection"]["properties"][old].clone();

@@ -84,6 +84,9 @@ pub struct Compute {
     pub name: String,
     /// Number of learners; 1 when absent.
     pub nodes: Option<u32>,
+    /// `local` or `slurm`; absent: the server chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 /// An S3 endpoint and keys for it. Values may be `${env:NAME}`.
@@ -234,6 +237,9 @@ fn runtime(node: &Node, path: &str, problems: &mut Vec<Problem>) -> Option<Runti
     Some(runtime)
 }
 
+/// Engines that a run may name.
+pub(crate) const ENGINES: [&str; 2] = ["local", "slurm"];
+
 fn compute(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Compute {
     let name = reader.required_text("name", problems);
     let nodes = reader.get("nodes").and_then(|node| match &node.value {
@@ -243,8 +249,18 @@ fn compute(mut reader: Reader<'_>, problems: &mut Vec<Problem>) -> Compute {
             None
         }
     });
+    let path = reader.at("engine");
+    let engine = reader.get("engine").and_then(|node| {
+        let text = scalar(node, &path, problems)?;
+        if ENGINES.contains(&text.as_str()) {
+            return Some(text);
+        }
+        let problem = Problem::new(node.span.clone(), format!("there is no engine `{text}`"), "here");
+        problems.push(problem.help(format!("there are {}", ENGINES.map(|e| format!("`{e}`")).join(" and "))));
+        None
+    });
     reader.finish(problems);
-    Compute { name, nodes }
+    Compute { name, nodes, engine }
 }
 
 fn max_run_time(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<u64> {

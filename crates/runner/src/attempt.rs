@@ -10,18 +10,17 @@ use std::{
 };
 
 use nix::sys::prctl;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use trainyard_api::{
     Code, Failure,
-    runner::{Exit, Purpose, RunnerEvent, Ticket, WorkOrder},
+    runner::{EngineName, Exit, Purpose, RunnerEvent, Ticket, WorkOrder},
 };
-use trainyard_transfer::Http;
+use trainyard_transfer::{Guard, Http};
 
 use crate::{
     Error,
     collect::Collector,
     error::failure,
-    layout::Layout,
+    layout::{Layout, remove_tree},
     link::Link,
     points::Points,
     program::{self, Isolation, Setting},
@@ -30,7 +29,7 @@ use crate::{
     spool::{Past, Spool},
     stage_in,
     stage_out::{LOG_PATIENCE, Output, RESULTS_PATIENCE},
-    stop::Stop,
+    stop::{Signals, Stop},
     supervise::supervise,
 };
 
@@ -49,6 +48,15 @@ pub(crate) struct Context {
     pub(crate) isolation: Isolation,
     /// What earlier attempts of the run left on this node.
     pub(crate) past: Past,
+    /// Who placed this runner.
+    pub(crate) engine: EngineName,
+}
+
+impl Context {
+    /// What is asked before anything is stored: where a cluster starts a job again that may go on elsewhere.
+    pub(crate) fn guard(&self, reporter: &Reporter) -> Option<Guard> {
+        (self.engine != EngineName::Local).then(|| reporter.guard())
+    }
 }
 
 /// Works off the attempt of `ticket` in `folder`.
@@ -64,21 +72,22 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
         tracing::warn!(%error, "the runner's memory is open to processes of its user");
     }
     // From the first moment on: engines nudge with it, and by default it ends a process.
-    let terminate = signal(SignalKind::terminate()).map_err(|e| Error::file(folder, e))?;
+    let signals = Signals::listen().map_err(|e| Error::file(folder, e))?;
     let _lock = lock(folder).await?;
     let http = Http::default();
     let node = PathBuf::from(&ticket.node);
     let isolation = Isolation::of(&ticket);
+    let engine = ticket.engine;
     let link = Link::new(ticket, &http)?;
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
     let layout = Layout::new(folder);
     let past = Past::read(&layout.spool)?;
-    let context = Context { order, layout, http, link, node, isolation, past };
+    let context = Context { order, layout, http, link, node, isolation, past, engine };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
         // it: what that program did is not thrown away, and it is not started again.
-        Purpose::Train if context.past.started.is_none() => train(&context, terminate).await,
+        Purpose::Train if context.past.started.is_none() => train(&context, signals).await,
         _ => salvage::salvage(&context).await,
     };
     if let Err(error @ Error::Fenced(_)) = &result {
@@ -89,13 +98,18 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
     if context.layout.is_kept() {
         return result;
     }
-    if let Err(error) = context.layout.empty() {
+    // A folder that this machine's engine uses again stays; another's goes whole.
+    let gone = match engine {
+        EngineName::Local => context.layout.empty(),
+        EngineName::Slurm => remove_tree(folder),
+    };
+    if let Err(error) = gone {
         tracing::warn!(%error, "the run's files stay on the node");
     }
     result
 }
 
-async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
+async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
     let Context { order, layout, link, .. } = context;
     if order.attempt > 1 {
         salvage::end_what_is_left(order.run.as_str(), layout).await;
@@ -103,9 +117,14 @@ async fn train(context: &Context, terminate: Signal) -> Result<(), Error> {
     layout.make()?;
     let spool = Spool::create(&layout.spool)?;
     begin_log(&layout.output)?;
+    let earlier = match &order.again {
+        Some(why) => go_on_with_log(context, why).await?,
+        None => 0,
+    };
     let points = Points::of(layout);
-    let reporter = Reporter::start(link.clone(), (layout.output.clone(), 0), (points.clone(), 0), spool);
-    let failure = match work(context, &reporter, points, terminate).await {
+    let reporter =
+        Reporter::start(link.clone(), (layout.output.clone(), earlier), (points.clone(), 0), spool);
+    let failure = match work(context, &reporter, points, signals).await {
         Ok(failure) => failure,
         Err(error @ Error::Fenced(_)) => return Err(error),
         Err(error) => error.failure(),
@@ -119,10 +138,10 @@ async fn work(
     context: &Context,
     reporter: &Reporter,
     points: Points,
-    terminate: Signal,
+    signals: Signals,
 ) -> Result<Option<Failure>, Error> {
     let Context { order, layout, http, link, node, .. } = context;
-    let mut stop = Stop::new(reporter, terminate);
+    let mut stop = Stop::new(reporter, signals, context.engine);
     if order.canceled {
         return store_early(context, &Error::Canceled, reporter).await;
     }
@@ -138,8 +157,16 @@ async fn work(
     let kept = staged.notes.iter().try_for_each(|(name, text)| reporter.note(name, text));
     kept.and_then(|()| reporter.starting(&layout.spool)).map_err(|e| Error::file(&layout.spool, e))?;
     let collector = Collector::new(layout, points.clone())?;
-    let output = Output::new(order, layout, http, staged.checkpoints, staged.notes, points)?;
-    let setting = Setting { order, layout, environment: &staged.environment, isolation: &context.isolation };
+    let guard = context.guard(reporter);
+    let checkpoints = staged.checkpoints.guarded(guard.clone());
+    let output = Output::new(order, layout, http, checkpoints, guard, staged.notes, points)?;
+    let setting = Setting {
+        order,
+        layout,
+        environment: &staged.environment,
+        isolation: &context.isolation,
+        engine: context.engine,
+    };
     let mut program = match program::start(&setting) {
         Ok(program) => program,
         Err(error) => return store_early(context, &error, reporter).await,
@@ -147,7 +174,7 @@ async fn work(
     reporter.event(RunnerEvent::Started);
     let keep_up = output.keep_up();
     let collecting = collector.keep_up(reporter.asker());
-    let (exit, mut why) = supervise(order, &mut program, &mut stop, reporter).await?;
+    let (exit, mut why) = supervise(order, context.engine, &mut program, &mut stop, reporter).await?;
     // Background processes of the program end with it, as they did with the original's container.
     if !program.tree.end(Duration::from_secs(order.grace)).await {
         layout.spoil();
@@ -178,7 +205,7 @@ async fn store_early(
     if let Some(why) = &why {
         context.layout.say(&format!("{}\n", why.message));
     }
-    let mut output = Output::of_log(&context.order, &context.layout, &context.http)?;
+    let mut output = Output::of_log(&context.order, &context.layout, &context.http, context.guard(reporter))?;
     if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter, LOG_PATIENCE).await {
         tracing::warn!(%error, "the logs could not be stored");
     }
@@ -198,6 +225,25 @@ fn begin_log(path: &Path) -> Result<(), Error> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     let emptied = file.and_then(|f| if f.metadata()?.len() > 0 { f.set_len(0) } else { Ok(()) });
     emptied.map_err(|e| Error::file(path, e))
+}
+
+/// Begins the log with that of the attempts before this one, so that what is stored is whole; returns how
+/// many bytes of it the server has already.
+async fn go_on_with_log(context: &Context, why: &str) -> Result<u64, Error> {
+    let Context { order, layout, link, .. } = context;
+    let failed = |e| Error::file(&layout.output, e);
+    let mut log = OpenOptions::new().append(true).open(&layout.output).map_err(failed)?;
+    let mut size = 0;
+    loop {
+        let piece = link.earlier_log(size).await?;
+        if piece.is_empty() {
+            break;
+        }
+        log.write_all(&piece).map_err(failed)?;
+        size += piece.len() as u64;
+    }
+    layout.say(&format!("\n--- attempt {}: {why} ---\n", order.attempt));
+    Ok(size)
 }
 
 /// Takes the run's lock and writes the process id into it.

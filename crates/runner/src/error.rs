@@ -43,6 +43,9 @@ pub enum Error {
     /// The owner canceled the run.
     #[error("the run was canceled")]
     Canceled,
+    /// The job is about to reach its engine's time limit.
+    #[error("the job is about to reach its time limit on the cluster")]
+    TimeLimit,
     /// The node wants the runner to go.
     #[error("the node asked the runner to stop")]
     NodeStopped,
@@ -63,6 +66,7 @@ impl Error {
             Self::Definition(_) | Self::WrongDefinition => Code::Unpack,
             Self::Environment(_) => Code::Environment,
             Self::Start(_) => Code::ProgramStart,
+            Self::TimeLimit => Code::TimeLimit,
             Self::NodeStopped => Code::NodeStopped,
         };
         Some(failure(code, self.to_string()))

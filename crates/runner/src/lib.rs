@@ -5,6 +5,7 @@
 //! outlives the server: what is not delivered yet stays on disk and is sent again.
 
 mod attempt;
+mod board;
 mod cgroup;
 mod collect;
 mod environ;
@@ -26,5 +27,6 @@ mod tail;
 mod tree;
 
 pub use attempt::run;
+pub use board::run_job;
 pub use error::Error;
 pub use sandbox::has_landlock;

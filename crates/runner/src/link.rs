@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainyard_api::{
     ErrorBody,
-    runner::{Ack, Reported, SERVER_HEADER, Ticket, WorkOrder},
+    runner::{Ack, Boarded, Boarding, Reported, SERVER_HEADER, Ticket, WorkOrder},
 };
 use trainyard_transfer::Http;
 use url::Url;
@@ -96,6 +96,28 @@ impl Link {
         answer.map_err(
             |e| if self.has_moved() { LinkError::Away("the server has moved".to_owned()) } else { e },
         )
+    }
+
+    /// Asks for a ticket with the pass of job `job`; waits for a server that is away.
+    pub(crate) async fn board(&self, job: u32, boarding: &Boarding) -> Result<Boarded, Error> {
+        self.patiently(|| async {
+            let server = self.server.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let run = &self.ticket.run;
+            let url = format!("{}/runner/v1/runs/{run}/jobs/{job}/board", server.trim_end_matches('/'));
+            json(self.send(self.client.post(url).timeout(ANSWER).json(boarding)).await?).await
+        })
+        .await
+    }
+
+    /// What earlier attempts have logged, from `offset` on: a piece, and nothing at the end.
+    pub(crate) async fn earlier_log(&self, offset: u64) -> Result<Vec<u8>, Error> {
+        self.patiently(|| async {
+            let url = self.url(&format!("log?offset={offset}"));
+            let answer = self.send(self.client.get(url).timeout(ANSWER)).await?;
+            let bytes = answer.bytes().await.map_err(|e| LinkError::Away(e.without_url().to_string()))?;
+            Ok(bytes.to_vec())
+        })
+        .await
     }
 
     /// Fetches the work order; waits for a server that is away.

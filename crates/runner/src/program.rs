@@ -11,7 +11,7 @@ use std::{
 
 use nix::unistd::setsid;
 use tokio::process::{Child, Command};
-use trainyard_api::runner::{Exit, Ticket, WorkOrder};
+use trainyard_api::runner::{EngineName, Exit, Ticket, WorkOrder};
 use trainyard_environment::Environment;
 
 use crate::{
@@ -36,6 +36,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) environment: &'a Environment,
     pub(crate) isolation: &'a Isolation,
+    pub(crate) engine: EngineName,
 }
 
 /// What keeps a program apart from the server and from other runs, where the machine can.
@@ -100,8 +101,10 @@ impl Isolation {
 
 /// Starts the command of the order.
 pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
-    let Setting { order, layout, environment, isolation } = setting;
-    let tree = Tree::new(Cgroup::make(order.run.as_str()));
+    let Setting { order, layout, environment, isolation, engine } = setting;
+    // A cluster keeps its jobs in cgroups of its own, and counts in them.
+    let own = *engine == EngineName::Local;
+    let tree = Tree::new(if own { Cgroup::make(order.run.as_str()) } else { None });
     if !order.allotment.gpus.is_empty() && !order.allotment.pretended {
         make_gpu_files();
     }
@@ -156,7 +159,7 @@ fn spawn(
     sandbox: Option<Arc<Sandbox>>,
     tree: &Tree,
 ) -> std::io::Result<Child> {
-    let Setting { order, layout, environment, isolation } = setting;
+    let Setting { order, layout, environment, isolation, .. } = setting;
     let places = places(layout, namespace.is_some());
     // Appending, so that the program and all that it starts write behind each other.
     let output = OpenOptions::new().create(true).append(true).open(&layout.output)?;

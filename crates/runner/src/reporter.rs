@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -20,6 +20,8 @@ use trainyard_api::{
     Time,
     runner::{Ack, Reported, RunnerEvent},
 };
+
+use trainyard_transfer::Guard;
 
 use crate::{
     Error,
@@ -40,6 +42,10 @@ pub(crate) const MOST_LOG: u64 = 64 << 30;
 const SETTLE: Duration = Duration::from_millis(10);
 /// A sign of life when there is nothing to say; the answer tells whether a cancel came.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long an answer of the server is good for: then something may be stored no more. It is shorter than a
+/// cluster takes to give a node up.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// What the server told this runner to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +74,8 @@ struct Shared {
     points_skipped: u64,
     points_delivered: AtomicU64,
     told: watch::Sender<Told>,
+    /// When the server answered last.
+    answered: Mutex<Instant>,
 }
 
 /// Takes events and delivers them in the background.
@@ -94,6 +102,7 @@ impl Reporter {
             points_skipped,
             points_delivered: AtomicU64::new(0),
             told: watch::channel(Told::Work).0,
+            answered: Mutex::new(Instant::now()),
         });
         let (finishing, finish) = watch::channel(false);
         let worker = Worker { link, log, shared: Arc::clone(&shared), finish };
@@ -134,6 +143,22 @@ impl Reporter {
     pub(crate) fn asker(&self) -> impl Fn() + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || shared.wake.notify_one()
+    }
+
+    /// Lets nothing be stored while it may be that another attempt took this one's place without our
+    /// hearing of it: the server has to have answered a moment ago.
+    pub(crate) fn guard(&self) -> Guard {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move || {
+            if matches!(*shared.told.borrow(), Told::Leave(_)) {
+                return Some("another attempt took over".to_owned());
+            }
+            let silence = shared.answered.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            (silence > LEASE).then(|| {
+                shared.wake.notify_one();
+                "the server has not answered for a while, and may have started another attempt".to_owned()
+            })
+        })
     }
 
     /// What the server said last, and what it will say.
@@ -233,6 +258,7 @@ impl Worker {
     }
 
     fn heed(&self, ack: Ack) {
+        *self.shared.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.shared.delivered.store(ack.log, Relaxed);
         self.shared.points_delivered.store(ack.metrics, Relaxed);
         if ack.cancel {

@@ -69,6 +69,6 @@ fn lost() -> Failure {
 
 async fn store(context: &Context, points: Points, reporter: &Reporter) -> Result<(), Error> {
     let Context { order, layout, http, past, .. } = context;
-    let mut output = Output::salvaged(order, layout, http, past, points)?;
+    let mut output = Output::salvaged(order, layout, http, past, points, context.guard(reporter))?;
     output.complete(order, past.exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
 }

@@ -12,7 +12,7 @@ use trainyard_api::{
     Failure,
     runner::{Exit, OUTPUT, WorkOrder},
 };
-use trainyard_transfer::{Bucket, Error as TransferError, Http, Inventory, Upload};
+use trainyard_transfer::{Bucket, Error as TransferError, Guard, Http, Inventory, Upload};
 
 use crate::{
     Error,
@@ -74,14 +74,19 @@ pub(crate) struct Output {
     points: Option<Points>,
     /// How many bytes of them, and of the program's own file, the stored file was made of.
     points_stored: (u64, u64),
+    /// Another attempt may take this one's place unnoticed: what is asked before anything is stored.
+    guard: Option<Guard>,
 }
 
 impl Output {
     /// For a run whose program was not started: its log.
-    pub(crate) fn of_log(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Self, Error> {
-        let bucket =
-            Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
-        let results = Upload::new(bucket, format!("{}/", order.run));
+    pub(crate) fn of_log(
+        order: &WorkOrder,
+        layout: &Layout,
+        http: &Http,
+        guard: Option<Guard>,
+    ) -> Result<Self, Error> {
+        let results = Upload::new(bucket(order, http, guard.clone())?, format!("{}/", order.run));
         Ok(Self {
             results,
             checkpoints: None,
@@ -91,6 +96,7 @@ impl Output {
             run: order.run.to_string(),
             points: None,
             points_stored: (0, 0),
+            guard,
         })
     }
 
@@ -100,11 +106,12 @@ impl Output {
         layout: &Layout,
         http: &Http,
         checkpoints: Upload,
+        guard: Option<Guard>,
         notes: Vec<(String, String)>,
         points: Points,
     ) -> Result<Self, Error> {
         let (checkpoints, points) = (Some(checkpoints), Some(points));
-        Ok(Self { checkpoints, notes, points, began: true, ..Self::of_log(order, layout, http)? })
+        Ok(Self { checkpoints, notes, points, began: true, ..Self::of_log(order, layout, http, guard)? })
     }
 
     /// For what a lost runner left: of the checkpoints, those that its program wrote.
@@ -114,21 +121,20 @@ impl Output {
         http: &Http,
         past: &Past,
         points: Points,
+        guard: Option<Guard>,
     ) -> Result<Self, Error> {
-        let bucket =
-            Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageOut)?;
         let checkpoints = match past.started {
             None => None,
             Some(start) => {
                 let start = Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
                 let start = UNIX_EPOCH + start.saturating_sub(CLOCK_SLACK);
-                let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
+                let mut upload = Upload::new(bucket(order, http, guard.clone())?, CHECKPOINTS.to_owned());
                 upload.adopt_older(&layout.checkpoints, "", start);
                 Some(upload)
             }
         };
         let (began, notes, points) = (past.started.is_some(), past.notes.clone(), Some(points));
-        Ok(Self { checkpoints, notes, began, points, ..Self::of_log(order, layout, http)? })
+        Ok(Self { checkpoints, notes, began, points, ..Self::of_log(order, layout, http, guard)? })
     }
 
     /// Stores what is new.
@@ -233,6 +239,10 @@ impl Output {
     ) -> Result<(), Error> {
         self.pass().await.map_err(Error::StageOut)?;
         self.results.prune().await.map_err(Error::StageOut)?;
+        if self.guard.is_some() && self.began && order.attempt > 1 {
+            // What the attempt before this one stored, and this one did not, is no result of the run.
+            self.results.remove_others().await.map_err(Error::StageOut)?;
+        }
         self.results.verify().await.map_err(Error::StageOut)?;
         let marker = Marker {
             run: order.run.as_str(),
@@ -246,6 +256,11 @@ impl Output {
             serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;
         self.results.put(MARKER, Bytes::from(text)).await.map_err(Error::StageOut)
     }
+}
+
+fn bucket(order: &WorkOrder, http: &Http, guard: Option<Guard>) -> Result<Bucket, Error> {
+    let bucket = Bucket::new(http, &order.results.connection, &order.results.bucket);
+    Ok(bucket.map_err(Error::StageOut)?.guarded(guard))
 }
 
 /// Uploads in the background.

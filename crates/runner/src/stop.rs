@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::{signal::unix::Signal, sync::watch, time::sleep};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use trainyard_api::runner::EngineName;
 
 use crate::{
     Error,
@@ -12,20 +17,50 @@ use crate::{
 /// After a TERM the server is asked what it means; a server that does not answer this long means
 /// that the node is going down.
 const ASK: Duration = Duration::from_secs(5);
+/// The same on a cluster, which ends its jobs half a minute after a TERM.
+const ASK_ON_CLUSTER: Duration = Duration::from_secs(2);
+/// A cluster tells the program and its runner to stop at the same moment: how long apart that may be seen.
+const SAME_MOMENT: Duration = Duration::from_millis(500);
+
+/// The signals that a runner is told with.
+pub(crate) struct Signals {
+    /// To ask the server what to do, or to stop.
+    terminate: Signal,
+    /// The end of the engine's time limit is near.
+    limit: Signal,
+}
+
+impl Signals {
+    /// From here on they end no process.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, limit: signal(SignalKind::user_defined2())? })
+    }
+}
 
 /// Waits for reasons to stop.
 pub(crate) struct Stop {
-    terminate: Signal,
+    signals: Signals,
     told: watch::Receiver<Told>,
+    ask: Duration,
+    /// TERM came, and nobody has said what it means.
+    terminated: bool,
 }
 
 impl Stop {
-    pub(crate) fn new(reporter: &Reporter, terminate: Signal) -> Self {
-        Self { terminate, told: reporter.told() }
+    pub(crate) fn new(reporter: &Reporter, signals: Signals, engine: EngineName) -> Self {
+        let ask = if engine == EngineName::Local { ASK } else { ASK_ON_CLUSTER };
+        Self { signals, told: reporter.told(), ask, terminated: false }
     }
 
-    /// Returns when there is a reason to stop: [`Error::Canceled`], [`Error::Fenced`] or
-    /// [`Error::NodeStopped`]. Safe to drop and to call again.
+    /// Whether the program, which has just ended badly, was told to stop together with this runner, by the
+    /// cluster and not by its owner.
+    pub(crate) async fn is_node_stopped(&mut self) -> bool {
+        let told = self.terminated || timeout(SAME_MOMENT, self.signals.terminate.recv()).await.is_ok();
+        told && *self.told.borrow() == Told::Work
+    }
+
+    /// Returns when there is a reason to stop: [`Error::Canceled`], [`Error::Fenced`],
+    /// [`Error::TimeLimit`] or [`Error::NodeStopped`]. Safe to drop and to call again.
     pub(crate) async fn reason(&mut self, reporter: &Reporter) -> Error {
         loop {
             if let Some(reason) = reason(&self.told.borrow_and_update()) {
@@ -37,12 +72,14 @@ impl Stop {
                         return Error::Fenced("the reporter stopped".to_owned());
                     }
                 }
-                _ = self.terminate.recv() => {
+                _ = self.signals.limit.recv() => return Error::TimeLimit,
+                _ = self.signals.terminate.recv() => {
                     // Engines nudge with TERM, nodes say good-bye with it: the server knows which.
+                    self.terminated = true;
                     reporter.ask();
                     tokio::select! {
                         _ = self.told.changed() => {}
-                        () = sleep(ASK) => return Error::NodeStopped,
+                        () = sleep(self.ask) => return Error::NodeStopped,
                     }
                 }
             }

@@ -9,11 +9,13 @@ use std::{
 use nix::sys::signal::Signal;
 use trainyard_api::{
     Code, Failure,
-    runner::{Exit, WorkOrder},
+    runner::{EngineName, Exit, WorkOrder},
 };
 
 use crate::{Error, error::failure, program::Program, reporter::Reporter, stop::Stop};
 
+/// Longest time of grace where the node ends the runner soon.
+const HURRIED: Duration = Duration::from_secs(10);
 /// Exit status by which a shell says that its command was ended by SIGKILL.
 const SHELL_SAW_KILL: i32 = 128 + Signal::SIGKILL as i32;
 
@@ -21,6 +23,7 @@ const SHELL_SAW_KILL: i32 = 128 + Signal::SIGKILL as i32;
 /// not say it.
 pub(crate) async fn supervise(
     order: &WorkOrder,
+    engine: EngineName,
     program: &mut Program,
     stop: &mut Stop,
     reporter: &Reporter,
@@ -33,9 +36,13 @@ pub(crate) async fn supervise(
         }
         tokio::time::sleep(Duration::from_secs(order.max_run_time)).await;
     };
+    let mut grace = Duration::from_secs(order.grace);
     let why = tokio::select! {
         exit = program.wait() => {
             let exit = exit?;
+            if engine != EngineName::Local && exit != Exit::Code(0) && stop.is_node_stopped().await {
+                return Ok((exit, Error::NodeStopped.failure()));
+            }
             let killed_since = || killed_for_memory()?.checked_sub(killed_before?);
             return Ok((exit, out_of_memory(exit, killed_since)));
         }
@@ -46,21 +53,26 @@ pub(crate) async fn supervise(
                 let _ = program.tree.end(Duration::ZERO).await;
                 return Err(fenced);
             }
-            other => other.failure(),
+            other => {
+                if matches!(other, Error::NodeStopped) {
+                    // The node does not wait for ever, and results have to be stored as well.
+                    grace = grace.min(HURRIED);
+                }
+                other.failure()
+            }
         },
         () = limit => Some(failure(
             Code::TimeLimit,
             format!("the program ran for {} s, which is as long as it may", begun.elapsed().as_secs()),
         )),
     };
-    let exit = end_gently(order, program).await?;
+    let exit = end_gently(grace, program).await?;
     Ok((exit, why))
 }
 
 /// TERM to everything that the program started, a time of grace, KILL.
-async fn end_gently(order: &WorkOrder, program: &mut Program) -> Result<Exit, Error> {
+async fn end_gently(grace: Duration, program: &mut Program) -> Result<Exit, Error> {
     program.tree.signal(Signal::SIGTERM);
-    let grace = Duration::from_secs(order.grace);
     if let Ok(exit) = tokio::time::timeout(grace, program.wait()).await {
         exit
     } else {

@@ -1,7 +1,6 @@
 //! The one place where runs change: an event is journaled, then what follows from it is done.
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,23 +8,25 @@ use std::{
 
 use trainyard_api::{
     RunId, Secret, Time, random_token,
-    runner::{Allotment, KEPT_FOLDER, Ticket},
+    runner::{Allotment, Demand, EngineName, JobOptions, KEPT_FOLDER, Purpose, Ticket},
 };
 use trainyard_engine::{
-    AttemptRef, Engine, Placement,
-    local::{Queue, Start, lock_is_held, run_folder},
+    Placement, Watched,
+    local::{Queue, Start},
 };
-use trainyard_lifecycle::{Action, Event, Stamped};
+use trainyard_lifecycle::{Action, Event, Run, Stamped};
 use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, hash_token};
 
-use crate::logs::Logs;
+use crate::{
+    engines::{Attempts, Cluster, Engines},
+    logs::Logs,
+    passes::Passes,
+};
 
 /// Where runs are placed, in words for people.
 const NODE: &str = "this machine";
 /// Pause before a run is placed again that could not be journaled.
 const PLACE_AGAIN: Duration = Duration::from_secs(2);
-/// Pause between looks at whether a runner has left its folder.
-const LEAVING: Duration = Duration::from_millis(20);
 
 /// Applies events and carries out actions. Clones share it.
 #[derive(Clone)]
@@ -35,10 +36,10 @@ pub(crate) struct Parts {
     store: Store,
     logs: Logs,
     metrics: Logs,
-    engine: Arc<dyn Engine>,
+    engines: Engines,
     queue: Mutex<Queue>,
-    /// Attempts that somebody should be working on.
-    active: Mutex<HashMap<RunId, u32>>,
+    attempts: Attempts,
+    passes: Passes,
     node: PathBuf,
     site: Site,
     /// What programs need not see of this machine.
@@ -68,17 +69,14 @@ impl Conductor {
     pub(crate) fn new(
         store: Store,
         (logs, metrics): (Logs, Logs),
-        engine: Arc<dyn Engine>,
-        queue: Queue,
+        (engines, queue, passes): (Engines, Queue, Passes),
         node: PathBuf,
         site: Site,
-        mut private: Private,
+        private: Private,
     ) -> Self {
-        private.closed.push(node.clone());
-        private.hide.extend(["runs", "spare", KEPT_FOLDER, "definitions", "cache"].map(|f| node.join(f)));
-        let queue = Mutex::new(queue);
-        let active = Mutex::default();
-        Self(Arc::new(Parts { store, logs, metrics, engine, queue, active, node, site, private }))
+        let (queue, attempts) = (Mutex::new(queue), Attempts::default());
+        let parts = Parts { store, logs, metrics, engines, queue, attempts, passes, node, site, private };
+        Self(Arc::new(parts))
     }
 
     /// Access to the queue, for what is asked and never waited for.
@@ -86,22 +84,37 @@ impl Conductor {
         ask(&mut self.0.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
-        &self.0.engine
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.0.engines
     }
 
-    /// Attempts under way.
-    pub(crate) fn active(&self) -> Vec<AttemptRef> {
-        let active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.iter().map(|(run, attempt)| AttemptRef { run: run.clone(), attempt: *attempt }).collect()
+    pub(crate) fn passes(&self) -> &Passes {
+        &self.0.passes
     }
 
-    fn set_active(&self, run: &RunId, attempt: Option<u32>) {
-        let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
-        match attempt {
-            Some(attempt) => active.insert(run.clone(), attempt),
-            None => active.remove(run),
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.0.attempts
+    }
+
+    /// What the engine of this name is to look after.
+    pub(crate) fn watched(&self, engine: EngineName) -> Vec<Watched> {
+        self.0.attempts.watched(engine)
+    }
+
+    /// What a run waits for that has not started, in words.
+    pub(crate) fn explain(&self, record: &Record) -> Option<String> {
+        if record.spec.engine == EngineName::Local {
+            return self.queue(|q| q.explain(record.number));
+        }
+        if !record.run.is_waiting() {
+            return None;
+        }
+        let engine = self.0.engines.get(record.spec.engine);
+        let Some(engine) = engine else {
+            return Some("its engine is not set up on this server any more".to_owned());
         };
+        let (attempt, _) = self.0.attempts.of(&record.id)?;
+        engine.explain(&attempt)
     }
 
     /// Accepts a run and puts it into the queue.
@@ -113,21 +126,136 @@ impl Conductor {
     }
 
     async fn submit_now(&self, owner: &str, spec: Spec) -> Result<Record, Error> {
-        let demand = spec.demand;
+        let (demand, engine) = (spec.demand, spec.engine);
         let record = loop {
             match self.0.store.submit(RunId::random(), owner, spec.clone(), Time::now()).await {
                 Err(Error::Exists) => {}
                 other => break other?,
             }
         };
-        self.queue(|q| q.enqueue(record.number, record.id.clone(), demand));
-        self.schedule();
+        if engine == EngineName::Local {
+            self.queue(|q| q.enqueue(record.number, record.id.clone(), demand));
+            self.schedule();
+        } else {
+            let (conductor, run) = (self.clone(), record.id.clone());
+            tokio::spawn(async move { conductor.hand_in(&run).await });
+        }
         Ok(record)
+    }
+
+    /// Gives a run to an engine that has a queue of its own.
+    async fn hand_in(&self, run: &RunId) {
+        loop {
+            let handed = async {
+                let record = self.0.store.run(run)?;
+                let event = Event::Handed { attempt: record.run.attempt + 1, engine: record.spec.engine };
+                self.0.store.apply(run, vec![stamp(event)], None).await
+            };
+            match handed.await {
+                Ok(applied) => {
+                    if applied.changed {
+                        self.0.attempts.note(run, &applied.run);
+                        self.submit_job(run, &applied.run).await;
+                    }
+                    return;
+                }
+                // It is gone: canceled and deleted meanwhile.
+                Err(Error::NotFound) => return,
+                Err(error) => {
+                    tracing::error!(%error, %run, "a run cannot be handed in now");
+                    tokio::time::sleep(PLACE_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Has the engine of a run's attempt start its job, or put it into its queue.
+    pub(crate) async fn submit_job(&self, id: &RunId, run: &Run) {
+        let Some(active) = run.active() else { return };
+        let Some(engine) = self.0.engines.get(active.engine) else {
+            tracing::error!(run = %id, engine = ?active.engine, "the run's engine is not set up on this server any more");
+            return;
+        };
+        let spec = match self.0.store.run(id) {
+            Ok(record) => record.spec,
+            Err(error) => {
+                tracing::error!(%error, run = %id, "a job cannot be submitted");
+                return;
+            }
+        };
+        let (attempt, pass) = (active.job, self.0.passes.of(id, active.job));
+        let placement = Placement {
+            ticket: self.ticket(active.engine, id, attempt, pass),
+            purpose: active.purpose,
+            demand: spec.demand,
+            options: spec.options,
+        };
+        if let Err(error) = engine.submit(&placement).await {
+            tracing::error!(%error, run = %id, attempt, "a job is not taken");
+            let event = Event::PlaceFailed { attempt: run.attempt, message: error.to_string() };
+            self.apply_and_log(id, event).await;
+        }
+    }
+
+    /// The engine has no job for an attempt that waits: it gets one, unless nobody wants it any more.
+    pub(crate) async fn submit_again(&self, id: &RunId, attempt: u32) {
+        let Ok(record) = self.0.store.run(id) else { return };
+        if record.run.attempt != attempt {
+            return;
+        }
+        if record.run.cancel_asked {
+            let message = "its job was never taken".to_owned();
+            self.apply_and_log(id, Event::Lost { attempt, message, code: None }).await;
+            return;
+        }
+        if record.run.active().is_some_and(|a| a.job != attempt) {
+            // A job that begins now has no restarts: it is another.
+            let message = "Slurm no longer knows its job".to_owned();
+            self.apply_and_log(id, Event::Lost { attempt, message, code: None }).await;
+            return;
+        }
+        // A task of its own: the others are not kept waiting.
+        let (conductor, id) = (self.clone(), id.clone());
+        tokio::spawn(async move { conductor.submit_job(&id, &record.run).await });
+    }
+
+    /// What a runner is told that this engine places.
+    pub(crate) fn ticket(&self, engine: EngineName, run: &RunId, attempt: u32, token: Secret) -> Ticket {
+        let Parts { site, private, .. } = &*self.0;
+        let (mut closed, mut hide) = (private.closed.clone(), private.hide.clone());
+        let cluster = self.0.engines.slurm.as_ref().filter(|_| engine == EngineName::Slurm);
+        let (server, address_file, node) = match cluster {
+            Some(Cluster { url, address_file, node, shared, .. }) => {
+                closed.push(shared.clone());
+                hide.extend(["jobs", "bin"].map(|f| shared.join(f)));
+                (url, address_file, node)
+            }
+            None => (&site.url, &site.address_file, &self.0.node),
+        };
+        closed.push(node.clone());
+        hide.extend(["runs", "spare", KEPT_FOLDER, "definitions", "cache"].map(|f| node.join(f)));
+        Ticket {
+            server: server.clone(),
+            server_id: site.id.clone(),
+            address_file: Some(address_file.display().to_string()),
+            run: run.clone(),
+            attempt,
+            token,
+            node: node.display().to_string(),
+            isolate: private.isolate,
+            closed: texts(&closed),
+            writable: texts(&private.writable),
+            hide: texts(&hide),
+            engine,
+        }
     }
 
     /// Takes a run over from an earlier server.
     pub(crate) fn adopt(&self, record: &Record) {
+        self.0.attempts.note(&record.id, &record.run);
         match record.run.active() {
+            // What becomes of a job that was never submitted, the engine's first look tells.
+            Some(active) if active.engine != EngineName::Local => {}
             Some(active) => {
                 let demand = record.spec.demand;
                 let allotment = Allotment {
@@ -137,7 +265,10 @@ impl Conductor {
                     pretended: false,
                 };
                 self.queue(|q| q.hold(record.id.clone(), allotment));
-                self.set_active(&record.id, Some(record.run.attempt));
+            }
+            None if record.run.is_waiting() && record.spec.engine != EngineName::Local => {
+                let (conductor, run) = (self.clone(), record.id.clone());
+                tokio::spawn(async move { conductor.hand_in(&run).await });
             }
             None if record.run.is_waiting() => {
                 self.queue(|q| q.enqueue(record.number, record.id.clone(), record.spec.demand));
@@ -162,10 +293,13 @@ impl Conductor {
             let event = Event::Placed { attempt, node: NODE.to_owned(), gpus: allotment.gpus };
             let kept = AttemptToken { attempt, hash: hash_token(&token) };
             let applied = self.0.store.apply(&run, vec![stamp(event)], Some(kept)).await?;
-            Ok::<_, Error>(applied.changed.then_some((attempt, token)))
+            Ok::<_, Error>(applied.changed.then_some((applied.run, attempt, token)))
         };
         match placed.await {
-            Ok(Some((attempt, token))) => self.start_runner(&run, attempt, token).await,
+            Ok(Some((placed, attempt, token))) => {
+                self.0.attempts.note(&run, &placed);
+                self.start_runner(&run, attempt, token).await;
+            }
             // It ended while it was chosen: its place is free again.
             Ok(None) | Err(Error::NotFound) => self.give_back(&run),
             Err(error) => {
@@ -186,23 +320,16 @@ impl Conductor {
         self.schedule();
     }
 
+    /// Starts a runner on this machine.
     async fn start_runner(&self, run: &RunId, attempt: u32, token: String) {
-        self.set_active(run, Some(attempt));
         self.0.logs.of(run).wake();
-        let ticket = Ticket {
-            server: self.0.site.url.clone(),
-            server_id: self.0.site.id.clone(),
-            address_file: Some(self.0.site.address_file.display().to_string()),
-            run: run.clone(),
-            attempt,
-            token: Secret::new(token),
-            node: self.0.node.display().to_string(),
-            isolate: self.0.private.isolate,
-            closed: texts(&self.0.private.closed),
-            writable: texts(&self.0.private.writable),
-            hide: texts(&self.0.private.hide),
+        let placement = Placement {
+            ticket: self.ticket(EngineName::Local, run, attempt, Secret::new(token)),
+            purpose: Purpose::Train,
+            demand: Demand::default(),
+            options: JobOptions::default(),
         };
-        if let Err(error) = self.0.engine.submit(&Placement { ticket }).await {
+        if let Err(error) = self.0.engines.local.submit(&placement).await {
             tracing::error!(%error, %run, attempt, "a runner cannot be started");
             let event = Event::PlaceFailed { attempt, message: error.to_string() };
             self.apply_and_log(run, event).await;
@@ -219,6 +346,9 @@ impl Conductor {
         let applied = self.0.store.apply(run, events, None).await?;
         if applied.changed {
             self.0.logs.of(run).wake();
+            if applied.run.active().is_some() {
+                self.0.attempts.note(run, &applied.run);
+            }
         }
         for action in &applied.actions {
             self.act(run, action).await;
@@ -246,16 +376,15 @@ impl Conductor {
                 self.queue(|q| q.dequeue(run));
                 self.schedule();
             }
+            Action::Submit { attempt } => match self.0.store.run(run) {
+                Ok(record) if record.run.attempt == *attempt => self.submit_job(run, &record.run).await,
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, %run, "a job cannot be submitted"),
+            },
             Action::Salvage { attempt } => self.salvage(run, *attempt).await,
-            Action::Stop { attempt } => {
-                self.0.engine.nudge(&AttemptRef { run: run.clone(), attempt: *attempt }).await;
-            }
+            Action::Stop { attempt } => self.stop(run, *attempt).await,
             Action::Release { attempt } => {
-                let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
-                if active.get(run) == Some(attempt) {
-                    active.remove(run);
-                }
-                drop(active);
+                self.0.attempts.release(run, *attempt);
                 self.give_back(run);
             }
             Action::Announce => self.announce(run),
@@ -269,10 +398,18 @@ impl Conductor {
         match self.0.store.keep_attempt(run, kept).await {
             Ok(()) => self.start_runner(run, attempt, token).await,
             Err(error) => {
-                tracing::error!(%error, %run, "a salvage cannot be started");
                 // The watch finds the attempt without a runner and tries again.
-                self.set_active(run, Some(attempt));
+                tracing::error!(%error, %run, "a salvage cannot be started");
             }
+        }
+    }
+
+    /// Has an attempt ended, or its runner ask what to do.
+    pub(crate) async fn stop(&self, run: &RunId, attempt: u32) {
+        let of = self.0.attempts.of(run).filter(|(at, _)| at.attempt == attempt);
+        let Some((at, engine)) = of else { return };
+        if let Some(engine) = self.0.engines.get(engine) {
+            engine.stop(&at).await;
         }
     }
 
@@ -282,11 +419,11 @@ impl Conductor {
         self.0.metrics.close(run);
         let (conductor, run) = (self.clone(), run.clone());
         tokio::spawn(async move {
-            let folder = run_folder(&conductor.0.node, &run);
-            while lock_is_held(&folder) {
-                tokio::time::sleep(LEAVING).await;
+            let Engines { local, slurm } = &conductor.0.engines;
+            local.clean(&run).await;
+            if let Some(cluster) = slurm {
+                cluster.engine.clean(&run).await;
             }
-            conductor.0.engine.clean(&run).await;
         });
     }
 

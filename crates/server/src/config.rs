@@ -8,8 +8,9 @@ use std::{
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
+use trainyard_api::runner::{EngineName, JobOptions};
 use trainyard_definition::Limits;
-use trainyard_engine::Computes;
+use trainyard_engine::{Computes, slurm::check_option};
 use trainyard_environment::Catalogue;
 
 /// Largest number that one of the limits can be.
@@ -43,6 +44,8 @@ pub struct Config {
     pub s3: S3Config,
     /// The local engine.
     pub local: LocalConfig,
+    /// Which engines there are, and which one runs what names none.
+    pub engine: EngineConfig,
     /// Compute configurations, beside and instead of the built-in ones.
     pub compute: BTreeMap<String, ComputeConfig>,
     /// Framework environments.
@@ -115,6 +118,53 @@ impl Default for LocalConfig {
     }
 }
 
+/// `[engine]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// The engine of runs that name none; absent: Slurm where it is set up, or else this machine.
+    pub default: Option<EngineName>,
+    /// A Slurm cluster.
+    pub slurm: Option<SlurmConfig>,
+}
+
+/// `[engine.slurm]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlurmConfig {
+    /// A folder that this server and the nodes share, under the same path. It is made for this user alone.
+    pub shared: PathBuf,
+    /// Folder of caches, environments and running attempts on each node; absent: `node` in `shared`.
+    pub node: Option<PathBuf>,
+    /// URL under which nodes reach this server, when it is not the address that it listens on.
+    pub server_url: Option<String>,
+    /// Options of every job.
+    #[serde(default)]
+    pub job: JobOptions,
+    /// Slurm may start a job again whose node failed, or that had to make room for another.
+    #[serde(default = "yes")]
+    pub requeue: bool,
+    /// Seconds before its time limit at which a job's program is stopped, besides `grace`: its results are
+    /// stored meanwhile.
+    #[serde(default = "store_seconds")]
+    pub store_seconds: u64,
+    /// Seconds that a runner may be silent whose job Slurm has forgotten, until its run is given up.
+    #[serde(default = "lost_after")]
+    pub lost_after: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn store_seconds() -> u64 {
+    300
+}
+
+fn lost_after() -> u64 {
+    600
+}
+
 /// `[compute.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +176,12 @@ pub struct ComputeConfig {
     /// GPUs.
     #[serde(default)]
     pub gpus: u32,
+    /// The engine of runs that ask for it and name none.
+    #[serde(default)]
+    pub engine: Option<EngineName>,
+    /// How a job of this size is asked for on Slurm.
+    #[serde(default)]
+    pub slurm: JobOptions,
 }
 
 /// `[environments]`.
@@ -151,6 +207,7 @@ impl Default for Config {
             definition: Limits::default(),
             s3: S3Config::default(),
             local: LocalConfig::default(),
+            engine: EngineConfig::default(),
             compute: BTreeMap::new(),
             environments: EnvironmentsConfig::default(),
         }
@@ -198,6 +255,7 @@ impl Config {
                 return Err(ConfigError(message));
             }
         }
+        config.check_engines(name)?;
         for folder in &config.local.writable {
             if !folder.is_absolute() || !folder.is_dir() {
                 let folder = folder.display();
@@ -207,6 +265,44 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    fn check_engines(&self, name: &str) -> Result<(), ConfigError> {
+        let fault = |what: String| Err(ConfigError(format!("{name}: {what}")));
+        let wanted = self.compute.values().filter_map(|c| c.engine).chain(self.engine.default);
+        let Some(slurm) = &self.engine.slurm else {
+            if wanted.into_iter().any(|e| e == EngineName::Slurm) {
+                return fault(
+                    "the engine `slurm` is asked for: write `[engine.slurm]` with its `shared`".to_owned(),
+                );
+            }
+            return Ok(());
+        };
+        for (key, path) in [("shared", Some(&slurm.shared)), ("node", slurm.node.as_ref())] {
+            if let Some(path) = path.filter(|p| !p.is_absolute()) {
+                return fault(format!("[engine.slurm] {key}: {} is not an absolute path", path.display()));
+            }
+        }
+        let general = slurm.job.options.iter().map(|o| ("engine.slurm.job".to_owned(), o));
+        let each = self
+            .compute
+            .iter()
+            .flat_map(|(n, c)| c.slurm.options.iter().map(move |o| (format!("compute.{n}.slurm"), o)));
+        for (table, option) in general.chain(each) {
+            if let Err(why) = check_option(option) {
+                return fault(format!("[{table}] options: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine of a run that asks for the compute configuration `name`, and perhaps for an engine; and how
+    /// its job is asked for.
+    pub(crate) fn placing(&self, name: &str, asked: Option<EngineName>) -> (EngineName, JobOptions) {
+        let compute = self.compute.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, c)| c);
+        let fallback = if self.engine.slurm.is_some() { EngineName::Slurm } else { EngineName::Local };
+        let engine = asked.or(compute.and_then(|c| c.engine)).or(self.engine.default).unwrap_or(fallback);
+        (engine, compute.map(|c| c.slurm.clone()).unwrap_or_default())
     }
 
     /// The address of whoever sent a request that came from `peer`.
@@ -299,6 +395,27 @@ mod tests {
         for bad in ["tmp", "/no/such/folder", "/etc/passwd"] {
             let error = Config::parse("t.toml", &format!("[local]\nwritable = ['{bad}']")).unwrap_err();
             assert!(error.0.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn engines_are_chosen_by_run_then_by_size_then_by_default() {
+        let text = "[engine.slurm]\nshared = '/s'\n[compute.here]\ncpus = 1.0\nmemory = '1GiB'\nengine = 'local'\n\
+                    [compute.Big]\ncpus = 8.0\nmemory = '1GiB'\n[compute.Big.slurm]\npartition = 'big'";
+        let config = Config::parse("t.toml", text).unwrap();
+        assert_eq!(config.placing("here", None).0, EngineName::Local);
+        assert_eq!(config.placing("here", Some(EngineName::Slurm)).0, EngineName::Slurm);
+        let (engine, options) = config.placing("big", None);
+        assert_eq!((engine, options.partition.as_deref()), (EngineName::Slurm, Some("big")));
+        assert_eq!(Config::default().placing("k80", None).0, EngineName::Local);
+        for bad in [
+            "[engine]\ndefault = 'slurm'",
+            "[engine.slurm]",
+            "[engine.slurm]\nshared = 'relative'",
+            "[engine.slurm]\nshared = '/s'\njob = { options = ['--array=1-2'] }",
+            "[engine.slurm]\nshared = '/s'\njob = { partitions = 'x' }",
+        ] {
+            assert!(Config::parse("t.toml", bad).is_err(), "{bad}");
         }
     }
 

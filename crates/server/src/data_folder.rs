@@ -32,6 +32,18 @@ pub struct Address {
     pub pid: u32,
 }
 
+impl Address {
+    /// Writes it to `path`, whole or not at all.
+    pub(crate) fn announce(&self, path: &Path) -> std::io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let part = path.with_extension("part");
+        fs::write(&part, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(part, path)
+    }
+}
+
 /// Keys of the embedded object store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct S3Keys {
@@ -218,10 +230,7 @@ impl DataFolder {
 
     /// Says where this server is.
     pub fn announce(&self, address: &Address) -> std::io::Result<()> {
-        let path = Self::address_path(&self.root);
-        let part = path.with_extension("part");
-        fs::write(&part, serde_json::to_vec_pretty(address)?)?;
-        fs::rename(part, path)
+        address.announce(&Self::address_path(&self.root))
     }
 
     /// Says that there is no server here any more.

@@ -173,6 +173,11 @@ impl RunLog {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).size
     }
 
+    /// Where an attempt's log begins.
+    pub(crate) fn begins(&self, attempt: u32) -> u64 {
+        base(&self.writer.lock().unwrap_or_else(PoisonError::into_inner), attempt)
+    }
+
     /// Bytes of an attempt's log that are here.
     pub(crate) fn length(&self, attempt: u32) -> u64 {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! Takes up what an earlier server left: runs that wait, and runs whose runners went on without it.
 
 use trainyard_api::{RunId, Time};
-use trainyard_engine::{AttemptRef, local::lock_is_held};
+use trainyard_engine::local::lock_is_held;
 use trainyard_store::{Archive, Error, Record};
 
 use crate::state::App;
@@ -19,8 +19,7 @@ pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
     }
     // A cancel may have been journaled without its runner hearing of it.
     for record in live.iter().filter(|r| r.run.cancel_asked && r.run.active().is_some()) {
-        let attempt = AttemptRef { run: record.id.clone(), attempt: record.run.attempt };
-        app.conductor.engine().nudge(&attempt).await;
+        app.conductor.stop(&record.id, record.run.attempt).await;
     }
     for model in app.store.unfinished_models()? {
         let message = "the server was stopped while it copied the model; store it again".to_owned();
@@ -40,7 +39,7 @@ async fn sweep(app: &App, live: &[Record]) {
     for folder in folders.flatten() {
         let Ok(run) = folder.file_name().to_string_lossy().parse::<RunId>() else { continue };
         if !live.iter().any(|r| r.id == run) && !lock_is_held(&folder.path()) {
-            app.conductor.engine().clean(&run).await;
+            app.conductor.engines().local.clean(&run).await;
         }
     }
 }

@@ -78,7 +78,7 @@ fn status(app: &App, record: &Record, detail: Detail<'_>, now: Time) -> Status {
         phase: run.phase(),
         attempt: run.attempt,
         canceling: run.cancel_asked && !run.is_ended(),
-        waits_for: if full { app.conductor.queue(|q| q.explain(record.number)) } else { None },
+        waits_for: if full { app.conductor.explain(record) } else { None },
         transitions: if full { run.transitions.clone() } else { Vec::new() },
         last_log_lines,
         environment: Some(record.spec.environment.label.clone()),

@@ -13,7 +13,10 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 use trainyard_api::{Secret, Time};
-use trainyard_engine::local::{Capacity, LocalEngine, Queue, detect};
+use trainyard_engine::{
+    local::{Capacity, LocalEngine, Queue, detect},
+    slurm::{Settings, SlurmEngine},
+};
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
 use trainyard_store::{Sealer, Store};
 use trainyard_transfer::Http;
@@ -24,13 +27,15 @@ use crate::{
     auth::Gate,
     conductor::{Conductor, Private, Site},
     config::parse_bytes,
+    engines::{Cluster, Engines},
     keep_models, listen,
     logs::Logs,
+    passes::Passes,
     places::Places,
     recovery, retention, routes,
     stand_ins::StandIns,
     state::{App, Parts},
-    watch::watch as watch_attempts,
+    watch::{watch_cluster, watch_local},
 };
 
 /// Longest wait for requests under way after the stop.
@@ -84,6 +89,30 @@ fn private(config: &Config) -> Private {
         writable: config.local.writable.clone(),
         hide: DataFolder::private(&config.data).into_iter().chain(user).collect(),
     }
+}
+
+/// The cluster of the configuration. Its nodes reach this server under `own_url`, unless told otherwise.
+fn cluster(config: &Config, program: PathBuf, id: &str, own_url: &str) -> Option<Cluster> {
+    let slurm = config.engine.slurm.as_ref()?;
+    let node = slurm.node.clone().unwrap_or_else(|| slurm.shared.join("node"));
+    let settings = Settings {
+        server: id.to_owned(),
+        program,
+        shared: slurm.shared.clone(),
+        node: node.clone(),
+        options: slurm.job.clone(),
+        requeue: slurm.requeue,
+        lead: config.grace + slurm.store_seconds,
+        forgotten: Duration::from_secs(slurm.lost_after),
+    };
+    let url = slurm.server_url.clone().unwrap_or_else(|| own_url.to_owned());
+    Some(Cluster {
+        engine: Arc::new(SlurmEngine::new(settings)),
+        url: url.trim_end_matches('/').to_owned(),
+        address_file: slurm.shared.join(format!("server-{id}.json")),
+        node,
+        shared: slurm.shared.clone(),
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -150,15 +179,16 @@ pub async fn serve(
     let program = std::env::current_exe().map_err(StartError::Program)?;
     let id = folder.server_id().map_err(failed)?;
     let node = config.node();
-    let engine = LocalEngine::new(program, node.clone());
-    let ended = engine.ended();
+    let local = LocalEngine::new(program.clone(), node.clone());
+    let ended = local.ended();
+    let slurm = cluster(&config, program, &id, &own_url);
+    let shared_address = slurm.as_ref().map(|c| c.address_file.clone());
     let (logs, metrics) = (Logs::new(folder.logs()), Logs::of_metrics(folder.logs()));
     let queue = Queue::new(capacity(&config).await?);
     let conductor = Conductor::new(
         store.clone(),
         (logs.clone(), metrics.clone()),
-        Arc::new(engine),
-        queue,
+        (Engines { local: Arc::new(local), slurm }, queue, Passes::new(&key)),
         node,
         Site { url: own_url.clone(), id: id.clone(), address_file: DataFolder::address_path(&config.data) },
         private(&config),
@@ -188,7 +218,8 @@ pub async fn serve(
     });
     recovery::adopt(&app).await?;
     let mut background = tokio::task::JoinSet::new();
-    background.spawn(watch_attempts(conductor, ended));
+    background.spawn(watch_local(conductor.clone(), ended));
+    background.spawn(watch_cluster(conductor));
     background.spawn(retention::retain(app.clone()));
     let probe = app.clone();
     background.spawn(async move {
@@ -199,6 +230,12 @@ pub async fn serve(
 
     let path = app.config.data.display().to_string();
     app.folder.announce(&address).map_err(|source| StartError::Folder { path, source })?;
+    if let (Some(file), Some(cluster)) = (shared_address, &app.conductor.engines().slurm) {
+        let here = Address { runner_url: cluster.url.clone(), ..address.clone() };
+        let announced = here.announce(&file);
+        announced
+            .map_err(|source| StartError::Folder { path: cluster.shared.display().to_string(), source })?;
+    }
     tracing::info!(url = address.url, s3 = address.s3_url, "serving");
     ready(&address);
     let router = routes::router(app.clone(), &id, stops);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trainyard_api::{
     NewRun, Secret,
-    runner::{Demand, EnvironmentSpec, Package},
+    runner::{Demand, EngineName, EnvironmentSpec, JobOptions, Package},
 };
 
 use crate::{Error, Sealer};
@@ -21,6 +21,12 @@ pub struct Spec {
     pub demand: Demand,
     /// Longest run time in seconds; 0: no limit.
     pub max_run_time: u64,
+    /// Who places its runners.
+    #[serde(default)]
+    pub engine: EngineName,
+    /// How a job is asked for, where the engine has jobs.
+    #[serde(default)]
+    pub options: JobOptions,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Server(options) => server::run(&options),
         Command::Users(options) => users::run(&options),
         Command::ForkServer => fork_server::run(),
+        Command::Runner { ticket } => runner::run_job(&ticket),
         Command::Verb(_) => run(arguments),
     }
 }

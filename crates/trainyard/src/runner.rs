@@ -1,6 +1,6 @@
 //! A runner's process: one attempt, its own log on stderr, which lies in the run's folder.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use trainyard_api::runner::Ticket;
 use trainyard_runner::Error;
@@ -10,6 +10,17 @@ const THREADS: usize = 2;
 
 /// Works off the attempt of `ticket` in `folder`; returns the exit code of the process.
 pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
+    work(trainyard_runner::run(folder, ticket))
+}
+
+/// `trainyard runner`: what an engine's own queue starts, with the ticket of its job in a file.
+pub(crate) fn run_job(ticket: &Path) -> ExitCode {
+    // What is made in shared folders is for nobody else.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    ExitCode::from(u8::try_from(work(trainyard_runner::run_job(ticket))).unwrap_or(1))
+}
+
+fn work(attempt: impl Future<Output = Result<(), Error>>) -> i32 {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -19,7 +30,7 @@ pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(trainyard_runner::run(folder, ticket)),
+        Ok(runtime) => runtime.block_on(attempt),
         Err(error) => {
             tracing::error!(%error, "the runtime cannot start");
             return 1;

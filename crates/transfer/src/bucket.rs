@@ -1,6 +1,6 @@
 //! One bucket: the requests that staging needs, each signed, answered and retried alike.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
@@ -28,9 +28,13 @@ const MOST_OF_PAGE: usize = 16 << 20;
 /// Objects of a list: it is held in memory, and a store may lie without end.
 const MOST_OBJECTS: usize = 2_000_000;
 
+/// Says before each change of a bucket why it may not be made now; `None`: it may.
+pub type Guard = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// A bucket of an object store. Clones share connections.
 #[derive(Clone)]
 pub struct Bucket {
+    guard: Option<Guard>,
     client: reqwest::Client,
     pub(crate) bucket: rusty_s3::Bucket,
     pub(crate) credentials: Credentials,
@@ -73,7 +77,13 @@ impl Bucket {
             connection.access_key_id.clone(),
             connection.secret_access_key.expose().to_owned(),
         );
-        Ok(Self { client, bucket, credentials, endpoint })
+        Ok(Self { guard: None, client, bucket, credentials, endpoint })
+    }
+
+    /// With a guard, which is asked before every try of every change.
+    #[must_use]
+    pub fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { guard, ..self }
     }
 
     /// Its name.
@@ -228,6 +238,10 @@ impl Bucket {
         body: Option<Body>,
         what: &str,
     ) -> Result<Response, Error> {
+        let changes = !matches!(method, Method::GET | Method::HEAD);
+        if let Some(why) = self.guard.as_ref().filter(|_| changes).and_then(|may| may()) {
+            return Err(Error::Withheld { what: what.to_owned(), why });
+        }
         send(&self.client, &self.endpoint, method, url, headers, body, what).await
     }
 }

@@ -62,6 +62,14 @@ pub enum Error {
     /// Object names that cannot be files.
     #[error("{}", list_names(.0))]
     Names(Vec<BadName>),
+    /// The bucket's guard does not allow it now.
+    #[error("{what} is not changed: {why}")]
+    Withheld {
+        /// The object.
+        what: String,
+        /// What the guard says.
+        why: String,
+    },
     /// A file here cannot be used.
     #[error("{path}: {source}")]
     File {
@@ -93,7 +101,9 @@ impl Error {
     /// Whether another try may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::Corrupt { .. } => true,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::Corrupt { .. } | Self::Withheld { .. } => {
+                true
+            }
             Self::Answer { status, code, .. } => {
                 // A full store too: somebody will make room, and results exist only once.
                 matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 507)

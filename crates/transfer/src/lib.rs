@@ -18,7 +18,7 @@ mod put;
 mod stage_in;
 mod upload;
 
-pub use bucket::{Bucket, Links, Object};
+pub use bucket::{Bucket, Guard, Links, Object};
 pub use cache::Cache;
 pub use digest::is_same;
 pub use endpoint::normalize_endpoint;

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bucket, Error,
+    Bucket, Error, Guard,
     beneath::{Beneath, Entry},
     put::SINGLE,
 };
@@ -98,6 +98,13 @@ impl Upload {
     pub fn new(bucket: Bucket, prefix: String) -> Self {
         let (stored, elsewhere, skipped) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Self { bucket, prefix, stored, elsewhere, skipped }
+    }
+
+    /// With a guard, which is asked before every change.
+    #[must_use]
+    pub fn guarded(mut self, guard: Option<Guard>) -> Self {
+        self.bucket = self.bucket.guarded(guard);
+        self
     }
 
     /// From now on, [`Upload::sync`] stores no file under this key: something else is stored there.
@@ -194,6 +201,17 @@ impl Upload {
         for key in gone {
             self.bucket.delete(&format!("{}{key}", self.prefix)).await?;
             self.stored.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Takes away what others have stored below the prefix.
+    pub async fn remove_others(&mut self) -> Result<(), Error> {
+        for object in self.bucket.list(&self.prefix).await? {
+            let own = object.key.strip_prefix(&self.prefix).is_some_and(|k| self.stored.contains_key(k));
+            if !own {
+                self.bucket.delete(&object.key).await?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use trainyard_api::{
     Bucket, Code, ComputeConfiguration, DataReference, Execution, Framework, ModelDefinition, NewDefinition,
-    NewRun, Problem, Run, Runtime,
+    NewRun, Problem, Run, Runtime, runner::EngineName,
 };
 use trainyard_client::Client;
 use trainyard_definition::{Limits, Packed, check, pack};
@@ -241,6 +241,7 @@ fn run_of(manifest: &TrainingManifest, connection: &Connection) -> Result<NewRun
                 compute_configuration: ComputeConfiguration {
                     name: d.execution.compute_configuration.name.clone(),
                     nodes: d.execution.compute_configuration.nodes,
+                    engine: d.execution.compute_configuration.engine.as_deref().and_then(EngineName::parse),
                 },
                 max_run_time: d.execution.max_run_time,
             },

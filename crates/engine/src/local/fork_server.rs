@@ -84,7 +84,7 @@ impl ForkServer {
     pub(crate) async fn ask(&self, request: &ForkRequest) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        let attempt = AttemptRef { run: request.ticket.run.clone(), attempt: request.ticket.attempt };
+        let attempt = AttemptRef { run: request.ticket.run.clone(), attempt: request.ticket.attempt, job: 0 };
         let mut socket = self.socket.lock().await;
         let note = |child: Option<Child>| {
             let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +133,7 @@ async fn listen(answers: OwnedReadHalf, number: u64, children: &Children, ended:
             tracing::error!(line, "the fork server said something strange");
             continue;
         };
-        let attempt = AttemptRef { run, attempt };
+        let attempt = AttemptRef { run, attempt, job: 0 };
         let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(child) = children.get_mut(&attempt) {
             *child = Child::Ended(how);

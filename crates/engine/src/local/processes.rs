@@ -19,12 +19,12 @@ use super::{
     folders::Folders,
     fork_server::{Child, Children, ForkRequest, ForkServer},
 };
-use crate::{AttemptRef, Condition, Engine, Placement, SubmitError};
+use crate::{AttemptRef, Condition, Engine, Placement, SubmitError, Watched, last_words::last_words};
 
 /// How long a runner that this server did not start itself may take until it holds its lock.
 const START_UP: Duration = Duration::from_secs(3);
-/// Lines of a lost runner's own log that are quoted.
-const QUOTED: usize = 5;
+/// Pause between looks at whether a runner has left its folder.
+const LEAVING: Duration = Duration::from_millis(20);
 
 /// Whether a runner holds the lock of this folder.
 pub fn lock_is_held(folder: &Path) -> bool {
@@ -68,16 +68,20 @@ impl Engine for LocalEngine {
         asked.map_err(|e| failed("the runner cannot be started", e))
     }
 
-    async fn poll(&self, attempts: &[AttemptRef]) -> Vec<Condition> {
+    async fn poll(&self, attempts: &[Watched]) -> Vec<Condition> {
         let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        unseen.retain(|a, _| attempts.contains(a));
+        unseen.retain(|a, _| attempts.iter().any(|w| w.at == *a));
+        let gone = |how: &str, folder: &Path| Condition::Gone {
+            message: format!("{how}{}", last_words(&folder.join("runner.log"))),
+            code: None,
+        };
         let mut conditions = Vec::with_capacity(attempts.len());
-        for attempt in attempts {
+        for Watched { at: attempt, .. } in attempts {
             let folder = self.folders.of(&attempt.run);
             conditions.push(match children.get(attempt) {
                 Some(Child::Runs(_)) => Condition::Alive,
-                Some(Child::Ended(how)) => Condition::Gone(format!("{how}{}", last_words(&folder))),
+                Some(Child::Ended(how)) => gone(how, &folder),
                 None if lock_is_held(&folder) => {
                     unseen.remove(attempt);
                     Condition::Alive
@@ -87,7 +91,7 @@ impl Engine for LocalEngine {
                     if since.elapsed() < START_UP {
                         Condition::Alive
                     } else {
-                        Condition::Gone(format!("its process is gone{}", last_words(&folder)))
+                        gone("its process is gone", &folder)
                     }
                 }
             });
@@ -95,7 +99,7 @@ impl Engine for LocalEngine {
         conditions
     }
 
-    async fn nudge(&self, attempt: &AttemptRef) {
+    async fn stop(&self, attempt: &AttemptRef) {
         let folder = self.folders.of(&attempt.run);
         // The lock proves that the process id in it is the runner's, and not somebody else's by now.
         if !lock_is_held(&folder) {
@@ -109,23 +113,20 @@ impl Engine for LocalEngine {
         }
     }
 
+    fn explain(&self, _: &AttemptRef) -> Option<String> {
+        None
+    }
+
     async fn clean(&self, run: &RunId) {
+        let folder = self.folders.of(run);
+        while lock_is_held(&folder) {
+            tokio::time::sleep(LEAVING).await;
+        }
         self.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|a, _| a.run != *run);
         let (folders, of) = (Arc::clone(&self.folders), run.clone());
         let taken = tokio::task::spawn_blocking(move || folders.take_back(&of)).await;
         if let Ok(Err(error)) = taken {
             tracing::warn!(%error, %run, "cannot remove the run's folder on the node");
         }
-    }
-}
-
-/// The end of a runner's own log, which says why it ended when it could.
-fn last_words(folder: &Path) -> String {
-    let text = fs::read(folder.join("runner.log")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
-    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-    match &lines[lines.len().saturating_sub(QUOTED)..] {
-        [] => String::new(),
-        tail => format!("; its log ends with: {}", tail.join(" | ")),
     }
 }

@@ -2,7 +2,9 @@
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use trainyard_api::{Account, Count, Instance, InstanceEntity, InstanceMetadata, Link, Owner, Usage};
+use trainyard_api::{
+    Account, Count, Instance, InstanceEntity, InstanceMetadata, Link, Owner, Usage, runner::EngineName,
+};
 use utoipa::ToSchema;
 
 use super::documented::Refused;
@@ -95,7 +97,10 @@ pub(crate) async fn frameworks(State(app): State<App>, _: User) -> Answer<Json<F
         cpus: d.cpus,
         memory: d.memory,
         gpus: d.gpus,
-        unavailable: app.conductor.queue(|q| q.capacity().refusal(&d)),
+        unavailable: match app.config.placing(name, None).0 {
+            EngineName::Local => app.conductor.queue(|q| q.capacity().refusal(&d)),
+            EngineName::Slurm => None,
+        },
     };
     Ok(Json(Frameworks {
         resources: app.catalogue.entries.iter().map(entry).collect(),

@@ -1,6 +1,7 @@
 //! The routes: those of the v3 API, those of runners, health and documentation.
 
 mod api_page;
+mod board;
 mod definitions;
 mod docs;
 mod documented;
@@ -95,10 +96,12 @@ fn for_runners() -> Router<App> {
     let routes = Router::new()
         .route("/claim", post(runner::claim))
         .route("/events", post(runner::events))
-        .route("/log", post(runner::log))
+        .route("/log", get(runner::earlier_log).post(runner::log))
         .route("/metrics", post(runner::metrics))
         .route("/definition", get(runner::definition));
-    Router::new().nest("/runner/v1/runs/{run}/attempts/{attempt}", routes)
+    Router::new()
+        .nest("/runner/v1/runs/{run}/attempts/{attempt}", routes)
+        .route("/runner/v1/runs/{run}/jobs/{job}/board", post(board::board))
 }
 
 pub(crate) fn router(app: App, id: &str, stops: watch::Receiver<bool>) -> Router {

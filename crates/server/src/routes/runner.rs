@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use trainyard_api::{
     Code, RunId,
-    runner::{Ack, Allotment, Purpose, Reported, RunnerEvent, Store, WorkOrder},
+    runner::{Ack, Allotment, EngineName, Purpose, Reported, RunnerEvent, Store, WorkOrder},
 };
 use trainyard_lifecycle::{Active, Event, Run, Stamped};
 use trainyard_store::Record;
@@ -46,6 +46,7 @@ impl FromRequestParts<App> for Attempt {
             return Err(unknown());
         }
         let record = app.store.run(&run)?;
+        app.conductor.attempts().hear(&run, attempt);
         Ok(Self { run, attempt, record })
     }
 }
@@ -69,7 +70,13 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
     };
     let earlier_log = begin(&app.logs.of(&attempt.run))?;
     let earlier_metrics = begin(&app.metrics.of(&attempt.run))?;
-    let pretended = app.conductor.queue(|q| q.capacity().pretended);
+    // Where a queue of its own starts the program again, its log goes on with that of the attempt before.
+    let again = match active.engine {
+        EngineName::Local => None,
+        EngineName::Slurm if active.purpose == Purpose::Salvage || attempt.attempt == 1 => None,
+        EngineName::Slurm => why_again(&app, &attempt.run)?,
+    };
+    let pretended = active.engine == EngineName::Local && app.conductor.queue(|q| q.capacity().pretended);
     let Record { spec, run, .. } = &attempt.record;
     let store = |reference: &trainyard_api::DataReference| Store {
         connection: reference.connection.clone(),
@@ -95,9 +102,34 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
         canceled: run.cancel_asked,
         earlier_log,
         earlier_metrics,
+        again,
     };
     app.conductor.apply(&attempt.run, vec![stamp(Event::Claimed { attempt: attempt.attempt })]).await?;
     Ok(Json(order))
+}
+
+/// Why there was an attempt before the newest one.
+fn why_again(app: &App, run: &RunId) -> Answer<Option<String>> {
+    let journal = app.store.journal(run)?;
+    Ok(journal.into_iter().rev().find_map(|s| match s.event {
+        Event::Requeued { message, .. } | Event::Lost { message, .. } => Some(message),
+        _ => None,
+    }))
+}
+
+/// Bytes of earlier attempts' log that are read at a time.
+const EARLIER: usize = 1 << 20;
+
+/// What attempts before this one have logged, from an offset on: a piece, and nothing at the end.
+pub(crate) async fn earlier_log(
+    State(app): State<App>,
+    attempt: Attempt,
+    Query(Offset { offset }): Query<Offset>,
+) -> Answer<Vec<u8>> {
+    attempt.refuse_fenced()?;
+    let log = app.logs.of(&attempt.run);
+    let most = log.begins(attempt.attempt).saturating_sub(offset).min(EARLIER as u64);
+    Ok(log.read(offset, most as usize))
 }
 
 /// Events, in order; those that are journaled already change nothing.

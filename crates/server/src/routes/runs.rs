@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use trainyard_api::{
     Code, NewRun, Page, PatchOp, Problem, Run, Time,
-    runner::{Demand, Package},
+    runner::{Demand, EngineName, Package},
 };
 use trainyard_lifecycle::Event;
 use trainyard_store::{Caller, DefinitionRecord, Record, Spec, Which};
@@ -53,10 +53,12 @@ pub(crate) async fn submit(
     fill_in(&mut new, &definition.body);
     content_of(definition)?;
     check_fields(&new, &mut problems);
-    let demand = demand(&app, &new).map_err(|p| problems.push(p)).unwrap_or_default();
+    let compute = &new.model_definition.execution.compute_configuration;
+    let (engine, options) = app.config.placing(&compute.name, compute.engine);
+    let demand = demand(&app, &new, engine).map_err(|p| problems.push(p)).unwrap_or_default();
     let environment = {
-        let gpu = app.conductor.queue(|q| !q.capacity().gpus.is_empty() && !q.capacity().pretended)
-            && demand.gpus > 0;
+        let here = || app.conductor.queue(|q| !q.capacity().gpus.is_empty() && !q.capacity().pretended);
+        let gpu = demand.gpus > 0 && (engine != EngineName::Local || here());
         let resolved = app.catalogue.resolve(&new.model_definition.framework, app.pythons().await, gpu);
         resolved.map_err(|e| problems.push(Problem::new(Code::Framework, e.message).hint(e.hint))).ok()
     };
@@ -71,7 +73,7 @@ pub(crate) async fn submit(
     // The definition may have been deleted, or given another zip, while the buckets were asked.
     let guard = app.definitions.read().await;
     let content = content_of(definitions::find_by_href(&app, &caller, &href)?)?;
-    let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time };
+    let spec = Spec { new_run: new, definition: content, environment, demand, max_run_time, engine, options };
     let record = app.conductor.submit(&caller.owner, spec).await?;
     drop(guard);
     let location = HeaderValue::from_str(&format!("/v3/models/{}", record.id)).map_err(Refusal::internal)?;
@@ -159,7 +161,7 @@ fn check_fields(new: &NewRun, problems: &mut Vec<Problem>) {
     }
 }
 
-fn demand(app: &App, new: &NewRun) -> Result<Demand, Problem> {
+fn demand(app: &App, new: &NewRun, engine: EngineName) -> Result<Demand, Problem> {
     let compute = &new.model_definition.execution.compute_configuration;
     if compute.name.is_empty() {
         // Said already.
@@ -171,6 +173,15 @@ fn demand(app: &App, new: &NewRun) -> Result<Demand, Problem> {
         return Err(
             Problem::new(Code::Compute, message).hint("leave `nodes` out, or ask for a larger configuration")
         );
+    }
+    if app.conductor.engines().get(engine).is_none() {
+        let message = "the engine `slurm` is asked for, and this server has none";
+        return Err(Problem::new(Code::Compute, message)
+            .hint("leave `engine` out; an operator can set a cluster up in `[engine.slurm]`"));
+    }
+    if engine != EngineName::Local {
+        // What the cluster has, it says itself.
+        return Ok(demand);
     }
     match app.conductor.queue(|q| q.capacity().refusal(&demand)) {
         None => Ok(demand),

@@ -1,0 +1,163 @@
+//! Slurm by its commands, with text output: what every release has, and needs nothing from the site.
+
+use std::{io, process::Stdio, time::Duration};
+
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use super::{
+    listing,
+    script::JobRequest,
+    transport::{Transport, TransportError},
+};
+
+/// Longest wait for one command: a controller that is busy answers after a minute, one that is down never.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Variables that commands and jobs see of this server's. Nothing secret is among them.
+const PASSED: [&str; 18] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "PATH",
+    "SLURM_CONF",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "PIP_FIND_LINKS",
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+];
+/// What Slurm says when the same request may be granted later.
+const PASSING: [&str; 13] = [
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Zero Bytes were transmitted",
+    "Connection refused",
+    "Connection reset",
+    "Transport endpoint",
+    "Resource temporarily unavailable",
+    "Slurm temporarily unable to accept job",
+    "Slurm backup controller in standby mode",
+    "Message receive failure",
+    "Unexpected message received",
+    "job submit limit",
+    "Slurmctld",
+];
+
+/// The commands.
+pub(crate) struct Commands {
+    user: String,
+}
+
+impl Commands {
+    pub(crate) fn new() -> Self {
+        Self { user: nix::unistd::geteuid().to_string() }
+    }
+
+    async fn run(&self, program: &str, options: &[String], stdin: &str) -> Result<String, TransportError> {
+        let unknown = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => {
+                TransportError::Unknown(format!("{program} is not on the PATH of the server"))
+            }
+            _ => TransportError::Unknown(format!("{program}: {e}")),
+        };
+        let mut command = Command::new(program);
+        command.args(options).env_clear().kill_on_drop(true);
+        for name in PASSED {
+            // An address with a password in it is not for others to see.
+            if let Some(value) = std::env::var(name).ok().filter(|v| !v.contains('@')) {
+                command.env(name, value);
+            }
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let ran = async {
+            let mut child = command.spawn()?;
+            if let Some(mut input) = child.stdin.take() {
+                // A command that does not read it has failed, and says why.
+                let _ = input.write_all(stdin.as_bytes()).await;
+            }
+            child.wait_with_output().await
+        };
+        let Ok(output) = tokio::time::timeout(PATIENCE, ran).await else {
+            return Err(TransportError::Unknown(format!(
+                "{program} did not answer within {} s",
+                PATIENCE.as_secs()
+            )));
+        };
+        let output = output.map_err(unknown)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(judge(program, &said))
+    }
+}
+
+/// Whether what a failed command said is for good.
+fn judge(program: &str, said: &str) -> TransportError {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let text = if lines.is_empty() { format!("{program} failed without a word") } else { lines.join("; ") };
+    let passes = |l: &str| PASSING.iter().any(|p| l.to_lowercase().contains(&p.to_lowercase()));
+    if lines.is_empty() || lines.iter().any(|l| passes(l)) {
+        TransportError::Unknown(text)
+    } else {
+        TransportError::Rejected(text)
+    }
+}
+
+fn words(options: &[&str], jobs: &[u64]) -> Vec<String> {
+    options.iter().map(|o| (*o).to_owned()).chain(jobs.iter().map(u64::to_string)).collect()
+}
+
+#[async_trait::async_trait]
+impl Transport for Commands {
+    async fn submit(&self, job: &JobRequest) -> Result<u64, TransportError> {
+        let printed = self.run("sbatch", &job.options, &job.script).await?;
+        // `12`, or `12;cluster`.
+        let number = printed.trim().split(';').next().and_then(|n| n.parse().ok());
+        number.ok_or_else(|| TransportError::Unknown(format!("sbatch printed `{}`", printed.trim())))
+    }
+
+    async fn list(&self) -> Result<String, TransportError> {
+        let options = ["--noheader", "--states=all", "--user", &self.user, "-O", listing::FORMAT];
+        self.run("squeue", &words(&options, &[]), "").await
+    }
+
+    async fn withdraw(&self, jobs: &[u64]) -> Result<(), TransportError> {
+        self.run("scancel", &words(&["--quiet", "--state=PENDING"], jobs), "").await.map(|_| ())
+    }
+
+    async fn nudge(&self, jobs: &[u64]) -> Result<(), TransportError> {
+        let options = ["--quiet", "--state=RUNNING", "--batch", "--signal=TERM"];
+        self.run("scancel", &words(&options, jobs), "").await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_does_not() {
+        let passes = |said| matches!(judge("sbatch", said), TransportError::Unknown(_));
+        assert!(passes(
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)\n"
+        ));
+        assert!(passes(
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+        ));
+        assert!(passes(""));
+        assert!(!passes(
+            "sbatch: error: Batch job submission failed: Requested node configuration is not available"
+        ));
+        assert!(!passes(
+            "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Invalid partition name specified"
+        ));
+    }
+}

@@ -1,0 +1,307 @@
+//! The engine: jobs are submitted under a name that says which run they are of, found again by that name
+//! in one listing of all, and taken back together.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OnceCell, Semaphore};
+use trainyard_api::{
+    RunId,
+    runner::{JobOptions, Purpose},
+};
+
+use super::{
+    commands::Commands,
+    judge::{explain, judge},
+    listing::{self, Job, Names},
+    script::{Means, request},
+    shared::Shared,
+    state::JobState,
+    transport::{Transport, TransportError},
+};
+use crate::{AttemptRef, Condition, Engine, Placement, SubmitError, Watched, last_words::last_words};
+
+/// Jobs that are submitted at once. More wait their turn: a controller takes them one by one.
+const AT_ONCE: usize = 8;
+/// How long a job of no run that waits is looked at before it is withdrawn.
+const STRAY: Duration = Duration::from_secs(30);
+
+/// What the engine has to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This server's id: its jobs are called by it.
+    pub server: String,
+    /// This program.
+    pub program: PathBuf,
+    /// The folder that the server and the nodes share, under the same path.
+    pub shared: PathBuf,
+    /// Folder of caches, environments and running attempts on each node; inside `shared`, or not shared.
+    pub node: PathBuf,
+    /// Options of every job, where its run has none of its own.
+    pub options: JobOptions,
+    /// Slurm may start a job again whose node failed, or that had to make room.
+    pub requeue: bool,
+    /// Seconds before its time limit at which a job's runner stops the program and stores.
+    pub lead: u64,
+    /// How long a runner may be silent whose job Slurm has forgotten.
+    pub forgotten: Duration,
+}
+
+/// What was seen of Slurm.
+#[derive(Default)]
+struct Seen {
+    jobs: HashMap<String, Vec<Job>>,
+    /// Why the last listing failed.
+    trouble: Option<String>,
+    /// Why jobs could not be submitted, by name.
+    refused: HashMap<String, String>,
+    /// Since when there has been no job of a name.
+    missing: HashMap<String, Instant>,
+    /// Jobs that no run waits for, and since when.
+    strays: HashMap<u64, Instant>,
+    /// Names of jobs that are to be stopped.
+    stopping: HashSet<String>,
+    /// Names of jobs that are being submitted.
+    underway: HashSet<String>,
+}
+
+/// Places runners on a Slurm cluster.
+pub struct SlurmEngine {
+    settings: Settings,
+    names: Names,
+    shared: Shared,
+    transport: Arc<dyn Transport>,
+    submitting: Semaphore,
+    program: OnceCell<PathBuf>,
+    seen: Mutex<Seen>,
+}
+
+impl SlurmEngine {
+    /// By Slurm's commands.
+    pub fn new(settings: Settings) -> Self {
+        let node = settings.node.starts_with(&settings.shared).then(|| settings.node.clone());
+        Self {
+            names: Names::new(&settings.server),
+            shared: Shared::new(settings.shared.clone(), node),
+            transport: Arc::new(Commands::new()),
+            submitting: Semaphore::new(AT_ONCE),
+            program: OnceCell::new(),
+            seen: Mutex::default(),
+            settings,
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn program(&self) -> std::io::Result<&PathBuf> {
+        let put = || async {
+            let (shared, program) = (self.shared.clone(), self.settings.program.clone());
+            let put = tokio::task::spawn_blocking(move || shared.put_program(&program));
+            put.await.map_err(std::io::Error::other)?
+        };
+        self.program.get_or_try_init(put).await
+    }
+
+    async fn submit_as(&self, name: &str, placement: &Placement) -> Result<(), SubmitError> {
+        let failed = |what: &str, e: std::io::Error| {
+            SubmitError(format!("{what} in {}: {e}", self.settings.shared.display()))
+        };
+        let program = self.program().await.map_err(|e| failed("this program cannot be put", e))?;
+        let (shared, ticket, of) = (self.shared.clone(), placement.ticket.clone(), name.to_owned());
+        let put = tokio::task::spawn_blocking(move || shared.put_ticket(&of, &ticket)).await;
+        put.map_err(std::io::Error::other)
+            .and_then(|p| p)
+            .map_err(|e| failed("no ticket can be written", e))?;
+        let (ticket, log) = (self.shared.ticket(name), self.shared.log(name));
+        let means = Means {
+            program,
+            ticket: &ticket,
+            log: &log,
+            requeue: self.settings.requeue,
+            lead: self.settings.lead,
+        };
+        let (mut demand, mut options) = (placement.demand, placement.options.over(&self.settings.options));
+        if placement.purpose == Purpose::Salvage {
+            // It moves files.
+            demand.gpus = 0;
+            demand.cpus = demand.cpus.min(1.0);
+            options.gres = None;
+        }
+        match self.transport.submit(&request(name, &demand, &options, &means)).await {
+            Ok(id) => {
+                tracing::info!(run = %placement.ticket.run, attempt = placement.ticket.attempt, job = id, "in Slurm's queue");
+                self.seen().refused.remove(name);
+                Ok(())
+            }
+            Err(TransportError::Rejected(why)) => {
+                Err(SubmitError(format!("Slurm does not take the job: {why}")))
+            }
+            Err(TransportError::Unknown(why)) => {
+                // It may be in the queue all the same: the next listings tell.
+                tracing::warn!(run = %placement.ticket.run, why, "whether the job is submitted is not known");
+                self.seen().refused.insert(name.to_owned(), why);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for all jobs; `None`: Slurm does not answer.
+    async fn list(&self) -> Option<HashMap<String, Vec<Job>>> {
+        match self.transport.list().await {
+            Ok(text) => {
+                let jobs = listing::parse(&text, &self.names);
+                let mut seen = self.seen();
+                if seen.trouble.take().is_some() {
+                    tracing::info!("Slurm answers again");
+                }
+                seen.jobs.clone_from(&jobs);
+                Some(jobs)
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let mut seen = self.seen();
+                if seen.trouble.is_none() {
+                    tracing::warn!(why, "Slurm does not answer; its jobs go on");
+                }
+                seen.trouble = Some(why);
+                // Nothing is missing that could not be looked for.
+                seen.missing.clear();
+                None
+            }
+        }
+    }
+
+    /// Stops what is to be stopped, and withdraws what nobody waits for.
+    async fn tidy(&self, watched: &HashSet<String>) {
+        let (mut withdraw, mut nudge) = (Vec::new(), Vec::new());
+        {
+            let mut seen = self.seen();
+            let Seen { jobs, strays, stopping, underway, .. } = &mut *seen;
+            let now = Instant::now();
+            let mut still = HashSet::new();
+            for (name, same) in jobs.iter() {
+                let ours = watched.contains(name) || underway.contains(name);
+                let runs = same.iter().any(|j| j.state == JobState::Running);
+                for (n, job) in same.iter().enumerate() {
+                    if stopping.contains(name) {
+                        match job.state {
+                            JobState::Waiting => withdraw.push(job.id),
+                            JobState::Running => nudge.push(job.id),
+                            JobState::Ended(_) => {}
+                        }
+                    } else if job.state == JobState::Waiting && (!ours || n > 0 || (runs && same.len() > 1)) {
+                        still.insert(job.id);
+                        if strays.entry(job.id).or_insert(now).elapsed() >= STRAY {
+                            tracing::warn!(
+                                job = job.id,
+                                name,
+                                "a job that nobody waits for is taken out of Slurm's queue"
+                            );
+                            withdraw.push(job.id);
+                        }
+                    }
+                }
+            }
+            strays.retain(|id, _| still.contains(id));
+            // A runner that has been told once is told; one that begins right now asks by itself.
+            stopping.retain(|name| {
+                watched.contains(name)
+                    && jobs.get(name).is_none_or(|same| same.iter().any(|j| j.state == JobState::Waiting))
+            });
+        }
+        for (what, jobs) in [("withdrawn", &withdraw), ("told", &nudge)] {
+            if jobs.is_empty() {
+                continue;
+            }
+            let done = if what == "told" {
+                self.transport.nudge(jobs).await
+            } else {
+                self.transport.withdraw(jobs).await
+            };
+            if let Err(error) = done {
+                // Those that have ended meanwhile are no news; the next look tells which have not.
+                tracing::debug!(%error, what, "not all jobs");
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for SlurmEngine {
+    async fn submit(&self, placement: &Placement) -> Result<(), SubmitError> {
+        let name = self.names.of(&placement.ticket.run, placement.ticket.attempt);
+        self.seen().underway.insert(name.clone());
+        let submitted = match self.submitting.acquire().await {
+            Ok(_turn) => self.submit_as(&name, placement).await,
+            Err(closed) => Err(SubmitError(closed.to_string())),
+        };
+        let mut seen = self.seen();
+        seen.underway.remove(&name);
+        // From now on it should be found.
+        seen.missing.insert(name, Instant::now());
+        submitted
+    }
+
+    async fn poll(&self, attempts: &[Watched]) -> Vec<Condition> {
+        let Some(jobs) = self.list().await else { return vec![Condition::Alive; attempts.len()] };
+        let watched: HashSet<String> = attempts.iter().map(|w| self.names.job(&w.at)).collect();
+        let conditions = {
+            let mut seen = self.seen();
+            seen.missing.retain(|name, _| watched.contains(name) && !jobs.contains_key(name));
+            seen.refused.retain(|name, _| watched.contains(name) && !jobs.contains_key(name));
+            let judged = |w: &Watched| {
+                let name = self.names.job(&w.at);
+                if seen.underway.contains(&name) {
+                    return Condition::Alive;
+                }
+                let same = jobs.get(&name).map_or(&[][..], Vec::as_slice);
+                let missing = match same {
+                    [] => seen.missing.entry(name.clone()).or_insert_with(Instant::now).elapsed(),
+                    _ => Duration::ZERO,
+                };
+                let mut condition = judge(w, same, missing, self.settings.forgotten);
+                if let Condition::Gone { message, .. } = &mut condition
+                    && same.iter().all(|j| j.state.says_nothing())
+                {
+                    // Of an end that explains itself, the runner's own words are of no use.
+                    message.push_str(&last_words(&self.shared.log(&name)));
+                }
+                condition
+            };
+            attempts.iter().map(judged).collect()
+        };
+        self.tidy(&watched).await;
+        conditions
+    }
+
+    async fn stop(&self, attempt: &AttemptRef) {
+        self.seen().stopping.insert(self.names.job(attempt));
+    }
+
+    fn explain(&self, attempt: &AttemptRef) -> Option<String> {
+        let name = self.names.job(attempt);
+        let seen = self.seen();
+        if let Some(why) = &seen.trouble {
+            return Some(format!("Slurm does not answer: {why}"));
+        }
+        if let Some(why) = seen.refused.get(&name) {
+            return Some(format!("Slurm does not take its job now: {why}"));
+        }
+        let words = seen.jobs.get(&name).and_then(|same| same.iter().find_map(explain));
+        Some(words.unwrap_or_else(|| "its job is on its way to Slurm".to_owned()))
+    }
+
+    async fn clean(&self, run: &RunId) {
+        let (shared, run, names) = (self.shared.clone(), run.clone(), self.names.of_run(run));
+        let removed = tokio::task::spawn_blocking(move || shared.remove(&run, &names)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "not all of a run's files in the shared folder are removed");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Runners on a Slurm cluster: each run a job, whose script is the runner.
+//!
+//! A job is called by the server, the run and the attempt, so that one whose number never came back is
+//! found again and none is submitted twice. All jobs are asked for in one call. What Slurm says of a job
+//! counts less than what its runner says.
+
+mod commands;
+mod engine;
+mod judge;
+mod listing;
+mod script;
+mod shared;
+mod state;
+mod transport;
+
+pub use engine::{Settings, SlurmEngine};
+pub use script::check_option;

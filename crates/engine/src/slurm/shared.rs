@@ -1,0 +1,195 @@
+//! The folder that the server and the nodes share: this program, tickets of jobs, what runners log, and
+//! the folders of runs.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use trainyard_api::{
+    RunId,
+    runner::{KEEP_MARK, KEPT_FOLDER, Ticket},
+};
+
+/// The shared folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    root: PathBuf,
+    /// Where runs are worked on, if that is shared as well.
+    node: Option<PathBuf>,
+}
+
+impl Shared {
+    pub(crate) fn new(root: PathBuf, node: Option<PathBuf>) -> Self {
+        Self { root, node }
+    }
+
+    fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
+    }
+
+    /// The ticket of the job of this name.
+    pub(crate) fn ticket(&self, name: &str) -> PathBuf {
+        self.jobs().join(format!("{name}.json"))
+    }
+
+    /// What the runners of the job of this name log.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.jobs().join(format!("{name}.log"))
+    }
+
+    /// Writes the ticket of a job, whole or not at all, for this user alone.
+    pub(crate) fn put_ticket(&self, name: &str, ticket: &Ticket) -> io::Result<()> {
+        for folder in [self.root.clone(), self.jobs()] {
+            private_folder(&folder)?;
+        }
+        let path = self.ticket(name);
+        let new = path.with_extension("new");
+        let text = serde_json::to_vec(ticket)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(new, path)
+    }
+
+    /// Puts this program there, so that jobs that wait go on with what they were submitted with when the
+    /// server is renewed. Returns where it is.
+    pub(crate) fn put_program(&self, program: &Path) -> io::Result<PathBuf> {
+        let mut source = File::open(program)?;
+        let hash = content_hash(&mut source)?;
+        let folder = self.root.join("bin");
+        private_folder(&self.root)?;
+        private_folder(&folder)?;
+        let path = folder.join(format!("trainyard-{hash:016x}"));
+        if path.exists() {
+            return Ok(path);
+        }
+        let new = path.with_extension("new");
+        fs::copy(program, &new)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+        File::open(&new)?.sync_all()?;
+        fs::rename(new, &path)?;
+        Ok(path)
+    }
+
+    /// Removes what is there of a run. What is marked as kept is put aside.
+    pub(crate) fn remove(&self, run: &RunId, names: &str) -> io::Result<()> {
+        each(&self.jobs(), names, fs::remove_file)?;
+        let Some(node) = &self.node else { return Ok(()) };
+        each(&node.join("runs"), &format!("{run}."), |folder| {
+            if !folder.join(KEEP_MARK).exists() {
+                return fs::remove_dir_all(folder);
+            }
+            let kept = node.join(KEPT_FOLDER);
+            DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
+            fs::rename(&folder, kept.join(folder.file_name().unwrap_or_default()))
+        })
+    }
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Does `act` to every entry whose name begins with `prefix`; one that is gone by then is no error.
+fn each(folder: &Path, prefix: &str, act: impl Fn(PathBuf) -> io::Result<()>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        match act(entry.path()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// A number for what is in `file`: 64-bit FNV-1a (Fowler, Noll, Vo). It tells builds apart, and is no proof
+/// of anything.
+fn content_hash(file: &mut File) -> io::Result<u64> {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(hash);
+        }
+        for byte in &buffer[..n] {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use trainyard_api::{Secret, runner::EngineName};
+
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket {
+            server: "http://127.0.0.1:1".to_owned(),
+            server_id: "s".to_owned(),
+            address_file: None,
+            run: "training-abcdefghi".parse().unwrap(),
+            attempt: 1,
+            token: Secret::new("typ_x"),
+            node: "/node".to_owned(),
+            isolate: true,
+            closed: Vec::new(),
+            writable: Vec::new(),
+            hide: Vec::new(),
+            engine: EngineName::Slurm,
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_for_its_user_alone_and_goes_with_its_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("shared");
+        let shared = Shared::new(root.clone(), Some(root.join("node")));
+        shared.put_ticket("trainyard-s-training-abcdefghi-1", &ticket()).unwrap();
+        shared.put_ticket("trainyard-s-training-abcdefghi-1", &ticket()).unwrap();
+        shared.put_ticket("trainyard-s-training-bbbbbbbbb-1", &ticket()).unwrap();
+        let path = shared.ticket("trainyard-s-training-abcdefghi-1");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&root).unwrap().mode() & 0o777, 0o700);
+        let run = ticket().run;
+        let runs = root.join("node/runs");
+        for (n, kept) in [(1, false), (2, true)] {
+            let folder = runs.join(format!("{run}.{n}"));
+            fs::create_dir_all(folder.join("job")).unwrap();
+            if kept {
+                fs::create_dir(folder.join(KEEP_MARK)).unwrap();
+            }
+        }
+        shared.remove(&run, "trainyard-s-training-abcdefghi-").unwrap();
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(shared.jobs()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);
+        assert!(root.join("node").join(KEPT_FOLDER).join(format!("{run}.2")).is_dir());
+    }
+
+    #[test]
+    fn each_build_has_a_program_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = Shared::new(dir.path().join("shared"), None);
+        let program = dir.path().join("program");
+        fs::write(&program, "one").unwrap();
+        let first = shared.put_program(&program).unwrap();
+        assert_eq!(shared.put_program(&program).unwrap(), first);
+        assert_eq!(fs::metadata(&first).unwrap().mode() & 0o777, 0o755);
+        fs::write(&program, "two").unwrap();
+        assert_ne!(shared.put_program(&program).unwrap(), first);
+        assert_eq!(fs::read_to_string(first).unwrap(), "one");
+    }
+}

@@ -1,0 +1,83 @@
+//! Where runners come that an engine's own queue has started: with the pass of their job they get the ticket
+//! of an attempt. Each start of a job is an attempt, and the one before it is over.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::request::Parts,
+};
+use trainyard_api::{
+    Code, RunId, Secret, random_token,
+    runner::{Boarded, Boarding},
+};
+use trainyard_lifecycle::{Event, Run, Stage};
+use trainyard_store::{AttemptToken, hash_token};
+
+use crate::{
+    auth::token,
+    conductor::stamp,
+    extract::{Body, Path},
+    problem::{Answer, Refusal},
+    state::App,
+};
+
+/// A job whose runner has shown its pass.
+pub(crate) struct Job {
+    run: RunId,
+    job: u32,
+}
+
+impl FromRequestParts<App> for Job {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let unknown = || Refusal::new(Code::Unauthenticated, "no such job, or not its pass");
+        let Path((run, job)) =
+            Path::<(String, u32)>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
+        let run: RunId = run.parse().map_err(|_| unknown())?;
+        let pass = token(parts).ok_or_else(unknown)?;
+        if app.conductor.passes().is(&run, job, &pass) { Ok(Self { run, job }) } else { Err(unknown()) }
+    }
+}
+
+/// Takes a runner on. May be asked again when the answer was lost: the token is another then, and the one
+/// before it worth nothing.
+pub(crate) async fn board(
+    State(app): State<App>,
+    Job { run: id, job }: Job,
+    Body(boarding): Body<Boarding>,
+) -> Answer<Json<Boarded>> {
+    let attempt = job.saturating_add(boarding.restarts);
+    let mut run = app.store.run(&id)?.run;
+    if run.attempt < attempt {
+        // This start is the first that we hear of it.
+        let message = format!("job {} was started again, on {}", boarding.id, boarding.node);
+        run = app.conductor.apply(&id, vec![stamp(Event::Requeued { attempt, message })]).await?.run;
+    }
+    refuse_late(&id, &run, job, attempt)?;
+    let event = Event::Placed { attempt, node: boarding.node.clone(), gpus: boarding.gpus };
+    let run = app.conductor.apply(&id, vec![stamp(event)]).await?.run;
+    let folder = refuse_late(&id, &run, job, attempt)?;
+    let token = random_token("tya_");
+    app.store.keep_attempt(&id, AttemptToken { attempt, hash: hash_token(&token) }).await?;
+    app.conductor.attempts().hear(&id, attempt);
+    let Some(active) = run.active() else { return Err(over(&id, attempt)) };
+    tracing::info!(run = %id, attempt, job = boarding.id, node = boarding.node, "a runner is there");
+    let ticket = app.conductor.ticket(active.engine, &id, attempt, Secret::new(token));
+    Ok(Json(Boarded { ticket, folder: format!("{id}.{folder}") }))
+}
+
+fn over(id: &RunId, attempt: u32) -> Refusal {
+    Refusal::new(Code::Fenced, format!("attempt {attempt} of {id} is over"))
+}
+
+/// Refuses a start of a job that another took the place of, or that has a runner already; returns the
+/// attempt whose folder it works in.
+fn refuse_late(id: &RunId, run: &Run, job: u32, attempt: u32) -> Answer<u32> {
+    match run.active() {
+        Some(active) if active.job == job && run.attempt == attempt && active.stage <= Stage::Placed => {
+            Ok(active.folder)
+        }
+        _ => Err(over(id, attempt)),
+    }
+}
