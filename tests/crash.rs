@@ -253,11 +253,10 @@ fn results_wait_for_a_store_that_is_away() {
     let runner = yard.runners()[&id];
     yard.kill_server();
     // The embedded store went with its server, and the program ends now.
-    std::fs::write(yard.data_folder().join("node/runs").join(&id).join("job/go"), "").unwrap();
+    std::fs::write(yard.run_folder(&id).join("job/go"), "").unwrap();
     wait_for("the program's end", PATIENCE, || programs(&id).is_empty().then_some(()));
-    let log = yard.data_folder().join("node/runs").join(&id).join("runner.log");
     wait_for("the runner waits", PATIENCE, || {
-        std::fs::read_to_string(&log).ok()?.contains("the results wait for their store").then_some(())
+        yard.runner_log(&id).contains("the results wait for their store").then_some(())
     });
     assert_eq!(yard.runners().get(&id), Some(&runner));
     yard.restart();
@@ -303,7 +302,7 @@ fn a_full_disk_is_waited_for_and_loses_nothing() {
     let mut file = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
     let runner = yard.runners()[&id];
-    std::fs::remove_file(yard.data_folder().join("node/runs").join(&id).join("job/home/hold")).unwrap();
+    std::fs::remove_file(yard.run_folder(&id).join("job/home/hold")).unwrap();
     wait_for("the program's end", PATIENCE, || programs(&id).is_empty().then_some(()));
     wait_for("the server says that it has no room", PATIENCE, || {
         (yard.http("GET", "/readyz", None, None).0 == 507).then_some(())
@@ -375,9 +374,8 @@ fn a_stranger_at_the_servers_address_ends_no_run() {
     yard.kill_server();
     // Another server, which knows nothing of this run, takes the address for a while.
     let stranger = Yard::start_at(&yard.url);
-    let heard = yard.data_folder().join("node/runs").join(&id).join("runner.log");
     wait_for("the runner meets the stranger", PATIENCE, || {
-        std::fs::read_to_string(&heard).ok()?.contains("another server has its address").then_some(())
+        yard.runner_log(&id).contains("another server has its address").then_some(())
     });
     assert_eq!(yard.runners().get(&id), Some(&runner), "the runner left");
     drop(stranger);
@@ -399,11 +397,11 @@ fn results_that_can_be_stored_nowhere_are_kept_on_the_node() {
     );
     yard.wait_log(&id, "up");
     yard.forget_bucket(&yard.results);
-    std::fs::write(yard.data_folder().join("node/runs").join(&id).join("job/go"), "").unwrap();
+    std::fs::write(yard.run_folder(&id).join("job/go"), "").unwrap();
     let status = yard.wait_end(&id);
     let error = &status["error"]["errors"][0];
     assert_eq!(error["code"], "TY0406", "{status:#}");
-    let kept = yard.data_folder().join("node/kept").join(&id);
+    let kept = yard.kept_folder(&id);
     assert!(error["message"].as_str().unwrap().contains(kept.to_str().unwrap()), "{status:#}");
     wait_for("the folder has its place", PATIENCE, || kept.exists().then_some(()));
     assert_eq!(std::fs::read_to_string(kept.join("job/dl-models/model/w")).unwrap(), "weeks\n");

@@ -123,7 +123,7 @@ fn an_operator_can_do_without_isolation() {
     assert_eq!(yard.wait_end(&id)["state"], "completed");
     let log = yard.cli(&["logs", &id]).ok();
     assert!(log.contains(&format!("home is {}\n", yard.dir.path().display())), "{log}");
-    assert!(log.contains(&format!("data is {}", yard.data_folder().display())), "{log}");
+    assert!(log.contains(&format!("data is {}", yard.node_folder().display())), "{log}");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn one_monitor_too_many_is_told_and_all_others_see_everything() {
         let (mut first, mut second) = (open().await.unwrap(), open().await.unwrap());
         let refused = open().await.err().expect("a third monitor was opened");
         assert_eq!(refused.code(), trainyard_api::Code::Busy, "{refused}");
-        let home = yard.data_folder().join("node/runs").join(&id).join("job/home");
+        let home = yard.run_folder(&id).join("job/home");
         std::fs::write(home.join("off"), "").unwrap();
         for monitor in [&mut first, &mut second] {
             let mut log = String::new();

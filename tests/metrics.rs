@@ -42,7 +42,7 @@ fn start(yard: &Yard) -> String {
 
 /// Tells the program to stop; returns how many points it has written.
 fn stop(yard: &Yard, id: &str) -> usize {
-    std::fs::remove_file(yard.data_folder().join("node/runs").join(id).join("job/home/hold")).unwrap();
+    std::fs::remove_file(yard.run_folder(id).join("job/home/hold")).unwrap();
     yard.wait_end(id);
     let log = yard.cli(&["logs", id]).ok();
     log.lines().find_map(|l| l.strip_prefix("last ")?.parse().ok()).unwrap()
@@ -110,7 +110,7 @@ fn a_dead_server_costs_no_point() {
         wait_for("more points", PATIENCE, || (points(&yard, &id).len() > before).then_some(()));
     }
     yard.kill_server();
-    let hold = yard.data_folder().join("node/runs").join(&id).join("job/home/hold");
+    let hold = yard.run_folder(&id).join("job/home/hold");
     std::fs::remove_file(hold).unwrap();
     yard.restart();
     yard.wait_end(&id);

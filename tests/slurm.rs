@@ -103,6 +103,43 @@ fn a_run_goes_its_whole_way_on_a_node_and_its_secrets_stay_its_own() {
 }
 
 #[test]
+fn doctor_looks_around_on_a_node() {
+    let Some(yard) = yard(Shape::default(), "") else { return };
+    let doctor = || {
+        let (config, data) = (yard.dir.path().join("server.toml"), yard.data_folder());
+        let words = ["doctor", "--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()];
+        let cluster = cluster(&yard);
+        yard.command(&words)
+            .env("SLURM_CONF", cluster.conf().to_str().unwrap())
+            .env("PATH", &cluster.search_path())
+            .run()
+    };
+    let said = doctor();
+    assert_eq!(said.code, 0, "{said:?}");
+    for good in [
+        "slurm",
+        "controller answers",
+        "a job was run within",
+        "n1 can work in",
+        "n1 reaches the server",
+        "n1 has python",
+    ] {
+        assert!(said.out.lines().any(|l| l.starts_with("ok") && l.contains(good)), "{good}: {}", said.out);
+    }
+    let left = fs::read_dir(yard.dir.path().join("shared/jobs")).unwrap().count();
+    assert_eq!(left, 0, "the trial left something behind");
+    cluster(&yard)
+        .disguise("sbatch", "[ \"$1\" != --version ] || exec $REAL --version\necho 'sbatch: error: Batch job submission failed: Invalid account' >&2; exit 1");
+    let said = doctor();
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.out.contains("BAD   Slurm does not take a job") && said.out.contains("Invalid account"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
 fn programs_that_fail_say_so_and_jobs_that_cannot_be_say_so_at_once() {
     let more = "[compute.huge]\ncpus = 1\nmemory = '1GiB'\ngpus = 99";
     let Some(yard) = yard(Shape::default(), more) else { return };

@@ -135,7 +135,7 @@ fn data_wait_for_a_store_that_is_away() {
     let id = placer.train_code(&code, &manifest);
     yard.kill_server();
     for run in &blockers {
-        std::fs::write(placer.data_folder().join("node/runs").join(run).join("job/go"), "").unwrap();
+        std::fs::write(placer.run_folder(run).join("job/go"), "").unwrap();
     }
     placer.wait_log(&id, "trying again in");
     yard.restart();

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trainyard_transfer::{Bucket, Http};
 
-use super::{Cluster, PATIENCE, wait_for};
+use super::{Cluster, PATIENCE, Shape, wait_for};
 
 /// What a command said.
 #[derive(Debug)]
@@ -77,7 +77,50 @@ fn elsewhere() -> Option<trainyard_api::Connection> {
     })
 }
 
+/// Whether the suite runs on Slurm: tests with a configuration of their own for another engine do not.
+fn on_slurm(config: &str) -> bool {
+    let asked = std::env::var("TRAINYARD_TEST_ENGINE").is_ok_and(|e| e == "slurm");
+    asked && !config.contains("[engine")
+}
+
 impl Yard {
+    /// The folder of a run on its node.
+    pub fn run_folder(&self, run: &str) -> PathBuf {
+        match &self.cluster {
+            None => self.node_folder().join("runs").join(run),
+            Some(_) => self.node_folder().join(format!("runs/{run}.1")),
+        }
+    }
+
+    /// Folder of caches, environments and runs on the node.
+    pub fn node_folder(&self) -> PathBuf {
+        if self.cluster.is_some() {
+            self.dir.path().join("shared/node")
+        } else {
+            self.data_folder().join("node")
+        }
+    }
+
+    /// What the runner of a run's first attempt logs itself.
+    pub fn runner_log(&self, run: &str) -> String {
+        let path = if self.cluster.is_some() {
+            let jobs = fs::read_dir(self.dir.path().join("shared/jobs")).into_iter().flatten().flatten();
+            let of = |p: &PathBuf| p.display().to_string().ends_with(&format!("{run}-1.log"));
+            jobs.map(|e| e.path()).find(of)
+        } else {
+            Some(self.run_folder(run).join("runner.log"))
+        };
+        path.and_then(|p| fs::read_to_string(p).ok()).unwrap_or_default()
+    }
+
+    /// Where a run's folder is put whose results could be stored nowhere.
+    pub fn kept_folder(&self, run: &str) -> PathBuf {
+        match &self.cluster {
+            None => self.node_folder().join("kept").join(run),
+            Some(_) => self.node_folder().join(format!("kept/{run}.1")),
+        }
+    }
+
     /// With [`MACHINE`].
     pub fn start() -> Self {
         Self::with(MACHINE)
@@ -126,6 +169,17 @@ impl Yard {
     }
 
     fn at(dir: TempDir, url: String, config: &str, user: Option<u32>, cluster: Option<Cluster>) -> Self {
+        let (cluster, config) = match cluster {
+            None if on_slurm(config) => {
+                let shape = Shape { nodes: 1, plain: true, ..Shape::default() };
+                let cluster = Cluster::start(shape).expect("TRAINYARD_TEST_ENGINE=slurm needs a Slurm");
+                let shared = dir.path().join("shared");
+                let config =
+                    format!("{config}[engine.slurm]\nshared = '{}'\nstore_seconds = 20\n", shared.display());
+                (Some(cluster), config)
+            }
+            cluster => (cluster, config.to_owned()),
+        };
         // As the binary does; every test but the first finds it done.
         let _ = rustls::crypto::ring::default_provider().install_default();
         fs::write(dir.path().join("server.toml"), config).unwrap();
@@ -233,14 +287,16 @@ impl Yard {
     /// Process ids of runners, by run, from the locks that they hold.
     pub fn runners(&self) -> BTreeMap<String, i32> {
         let mut found = BTreeMap::new();
-        let Ok(runs) = fs::read_dir(self.data_folder().join("node/runs")) else { return found };
-        for run in runs.flatten() {
+        let folders = [self.data_folder().join("node/runs"), self.dir.path().join("shared/node/runs")];
+        for run in folders.iter().filter_map(|f| fs::read_dir(f).ok()).flatten().flatten() {
             let lock = run.path().join("runner.lock");
             let Ok(file) = fs::File::open(&lock) else { continue };
             let held = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
             let pid = fs::read_to_string(&lock).ok().and_then(|t| t.parse::<i32>().ok());
             if let (true, Some(pid)) = (held, pid) {
-                found.insert(run.file_name().to_string_lossy().into_owned(), pid);
+                let name = run.file_name().to_string_lossy().into_owned();
+                // On a cluster it is `RUN.ATTEMPT`.
+                found.insert(name.split('.').next().unwrap_or_default().to_owned(), pid);
             }
         }
         found

@@ -5,6 +5,7 @@
 
 mod definition;
 mod error;
+mod finding;
 mod identity;
 mod ids;
 mod metric;
@@ -21,6 +22,7 @@ mod time;
 
 pub use definition::{Definition, DefinitionEntity, DefinitionVersion, NewDefinition};
 pub use error::{Code, ErrorBody, ErrorEntry, Problem};
+pub use finding::{Finding, Health};
 pub use identity::{Account, Count, Instance, InstanceEntity, InstanceMetadata, Owner, Token, Usage};
 pub use ids::{InvalidRunId, RunId, Uuid, random_token};
 pub use metric::{Metric, MetricValue};

@@ -129,6 +129,17 @@ impl JobOptions {
     }
 }
 
+/// What a node is to look at, for `trainyard doctor`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    /// URL under which it should reach the server; absent: none runs.
+    pub server: Option<String>,
+    /// The server's id, as in [`Ticket`].
+    pub server_id: String,
+    /// The node's folder.
+    pub node: String,
+}
+
 /// What a runner says that an engine's own queue has started, with the pass of its job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boarding {

@@ -76,7 +76,10 @@ pub enum Command {
     Runner {
         /// The file with the ticket.
         #[arg(long)]
-        ticket: std::path::PathBuf,
+        ticket: Option<PathBuf>,
+        /// The file that says what is to be looked at, in place of work.
+        #[arg(long, conflicts_with = "ticket")]
+        probe: Option<PathBuf>,
     },
 }
 
@@ -279,7 +282,16 @@ pub enum Verb {
         shell: Shell,
     },
     /// Say what is wrong with this machine or this configuration.
-    Doctor,
+    ///
+    /// With the configuration of a server that uses a cluster, a trial job looks around on a node.
+    Doctor {
+        /// Configuration file of a server.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Its data folder, in place of the one that the file names.
+        #[arg(long, value_name = "DIR", requires = "config")]
+        data: Option<PathBuf>,
+    },
     /// Start a server, train the example on real digits, and show where everything is.
     Quickstart {
         /// Folder of the quickstart's server.

@@ -16,6 +16,7 @@ mod verbs;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
+use trainyard_api::Finding;
 
 pub use args::{Arguments, Command, ServerArguments, UsersArguments, UsersVerb, Verb};
 pub use error::Error;
@@ -51,13 +52,13 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Carries out a verb.
-pub fn run(arguments: Arguments) -> ExitCode {
+/// Carries out a verb; `found` is what `doctor` tells besides.
+pub fn run(arguments: Arguments, found: Vec<Finding>) -> ExitCode {
     let style = Style::of(&arguments.global);
     let output = Output::new(style);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(verbs::dispatch(arguments, &output)),
+        Ok(runtime) => runtime.block_on(verbs::dispatch(arguments, found, &output)),
         Err(e) => Err(Error::internal(format!("the runtime cannot start: {e}"))),
     };
     match result {

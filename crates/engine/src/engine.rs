@@ -31,6 +31,8 @@ pub struct Placement {
     pub demand: Demand,
     /// How the engine's job is asked for, where it has jobs.
     pub options: JobOptions,
+    /// The node of an earlier attempt whose files this one goes on with; absent where there are none.
+    pub node: Option<String>,
 }
 
 /// An attempt, and what the server knows of its runner.

@@ -83,6 +83,9 @@ pub struct Active {
     /// The attempt whose folder on the node it works in; 0 on an engine that has one for all.
     #[serde(default)]
     pub folder: u32,
+    /// It begins in a folder of its own, once it has a place: until then `folder` is that of the one before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
     /// Its runner was told to stop by something other than this server, and has stored what there was.
     /// The engine says what follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -131,6 +131,7 @@ fn handed(run: &mut Run, attempt: u32, engine: EngineName) -> Vec<Action> {
         engine,
         job: attempt,
         folder: attempt,
+        fresh: false,
         interrupted: None,
     });
     Vec::new()
@@ -143,7 +144,10 @@ fn requeued(run: &mut Run, attempt: u32) -> Vec<Action> {
     if attempt <= before || active.engine == EngineName::Local {
         return Vec::new();
     }
+    // Where nobody has come yet, there is nothing that this start could be in the way of.
+    let came = active.stage > Stage::Waiting;
     *active = Active {
+        fresh: active.fresh || (came && active.purpose == Purpose::Train),
         stage: Stage::Waiting,
         gpus: Vec::new(),
         node: String::new(),
@@ -163,9 +167,9 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
         && active.stage == Stage::Waiting
     {
         active.stage = Stage::Placed;
-        if active.purpose == Purpose::Train {
-            // Until now there is only what an earlier one left, and who stores that goes on with it.
-            active.folder = attempt;
+        if active.fresh {
+            // Until now there was only what an earlier one left, and who stores that goes on with it.
+            (active.folder, active.fresh) = (attempt, false);
         }
         node.clone_into(&mut active.node);
         active.gpus = gpus.to_vec();
@@ -189,6 +193,7 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
         engine: EngineName::Local,
         job: 0,
         folder: 0,
+        fresh: false,
         interrupted: None,
     });
     Vec::new()
@@ -299,6 +304,11 @@ fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time
     run.losses += 1;
     let next = run.attempt + 1;
     handed(run, next, last.engine);
+    if let State::Active(active) = &mut run.state {
+        // The program may have been started without the server hearing of it: the next runner finds that
+        // out where the last one was.
+        (active.folder, active.fresh, active.node) = (last.folder, last.fresh, last.node);
+    }
     vec![release, Action::Submit { attempt: next }]
 }
 
@@ -335,6 +345,7 @@ fn cancel(run: &mut Run, at: Time) -> Vec<Action> {
                 engine: EngineName::Local,
                 job: 0,
                 folder: 0,
+                fresh: false,
                 interrupted: None,
             };
             vec![Action::Dequeue, salvage_next(run, last, lost)]

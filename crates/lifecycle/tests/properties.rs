@@ -290,6 +290,7 @@ fn a_job_that_vanished_before_its_runner_came_is_handed_in_again() {
     let lost = |attempt| Event::Lost { attempt, message: "gone".into(), code: None };
     let actions = apply(&mut run, &stamp(2, lost(1), None));
     assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Submit { attempt: 2 }]);
+    assert_eq!(run.active().unwrap().folder, 1, "whether its program was started is looked up elsewhere");
     apply(&mut run, &stamp(3, lost(2), None));
     apply(&mut run, &stamp(4, lost(3), None));
     assert_eq!(run.phase(), Phase::Failed);

@@ -96,6 +96,10 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
         return result;
     }
     if context.layout.is_kept() {
+        if engine != EngineName::Local {
+            // Nobody else comes to look after this node.
+            context.layout.put_aside();
+        }
         return result;
     }
     // A folder that this machine's engine uses again stays; another's goes whole.

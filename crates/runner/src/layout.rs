@@ -91,12 +91,25 @@ impl Layout {
     /// Keeps what the program wrote on the node, because it could be stored nowhere: it exists only
     /// here. Returns words on where it is, for behind a sentence.
     pub(crate) fn keep(&self) -> String {
-        let name = self.root.file_name().unwrap_or_default();
-        // Where the engine moves such folders.
-        let kept = self.root.ancestors().nth(2).map(|node| node.join(KEPT_FOLDER).join(name));
-        match (DirBuilder::new().create(self.root.join(KEEP_MARK)), kept) {
+        match (DirBuilder::new().create(self.root.join(KEEP_MARK)), self.kept()) {
             (Ok(()), Some(kept)) => format!("; its files are kept on the node, in {}", kept.display()),
             _ => String::new(),
+        }
+    }
+
+    /// Where a folder goes that is kept.
+    fn kept(&self) -> Option<PathBuf> {
+        let name = self.root.file_name().unwrap_or_default();
+        self.root.ancestors().nth(2).map(|node| node.join(KEPT_FOLDER).join(name))
+    }
+
+    /// Moves a folder that is kept to its place, where the engine does not do it.
+    pub(crate) fn put_aside(&self) {
+        let Some(kept) = self.kept() else { return };
+        let made = kept.parent().map_or(Ok(()), |p| DirBuilder::new().recursive(true).mode(0o700).create(p));
+        if let Err(error) = made.and_then(|()| fs::rename(&self.root, &kept)) {
+            // The server may have done it already, where the folder is shared.
+            tracing::debug!(%error, "the run's folder stays where it is");
         }
     }
 

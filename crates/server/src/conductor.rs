@@ -189,6 +189,7 @@ impl Conductor {
             purpose: active.purpose,
             demand: spec.demand,
             options: spec.options,
+            node: Some(active.node.clone()).filter(|n| !n.is_empty()),
         };
         if let Err(error) = engine.submit(&placement).await {
             tracing::error!(%error, run = %id, attempt, "a job is not taken");
@@ -328,6 +329,7 @@ impl Conductor {
             purpose: Purpose::Train,
             demand: Demand::default(),
             options: JobOptions::default(),
+            node: None,
         };
         if let Err(error) = self.0.engines.local.submit(&placement).await {
             tracing::error!(%error, %run, attempt, "a runner cannot be started");

@@ -179,7 +179,12 @@ impl DataFolder {
 
     /// Which server this is, for its runners: as long as its key, and no secret.
     pub fn server_id(&self) -> std::io::Result<String> {
-        let key = fs::read(self.root.join("secret.key"))?;
+        Self::id_of(&self.root)
+    }
+
+    /// The same of the server whose folder this is, whether it runs or not.
+    pub fn id_of(root: &Path) -> std::io::Result<String> {
+        let key = fs::read(root.join("secret.key"))?;
         let hash = <sha2::Sha256 as sha2::Digest>::digest([b"server id", key.as_slice()].concat());
         Ok(hex::encode(&hash[..16]))
     }

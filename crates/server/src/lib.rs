@@ -33,5 +33,5 @@ mod zips;
 pub use config::{Config, ConfigError, EngineConfig, LimitsConfig, LocalConfig, S3Config, SlurmConfig};
 pub use data_folder::{Address, DataFolder, S3Keys};
 pub use routes::openapi_json;
-pub use serve::{StartError, serve};
+pub use serve::{StartError, examine_cluster, serve};
 pub use users::{Users, UsersError};

@@ -12,17 +12,17 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
 };
-use trainyard_api::{Secret, Time};
+use trainyard_api::{Finding, Secret, Time};
 use trainyard_engine::{
     local::{Capacity, LocalEngine, Queue, detect},
-    slurm::{Settings, SlurmEngine},
+    slurm::{Settings, SlurmEngine, examine},
 };
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
 use trainyard_store::{Sealer, Store};
 use trainyard_transfer::Http;
 
 use crate::{
-    Address, Config, ConfigError, DataFolder,
+    Address, Config, ConfigError, DataFolder, SlurmConfig,
     access::Access,
     auth::Gate,
     conductor::{Conductor, Private, Site},
@@ -94,25 +94,40 @@ fn private(config: &Config) -> Private {
 /// The cluster of the configuration. Its nodes reach this server under `own_url`, unless told otherwise.
 fn cluster(config: &Config, program: PathBuf, id: &str, own_url: &str) -> Option<Cluster> {
     let slurm = config.engine.slurm.as_ref()?;
-    let node = slurm.node.clone().unwrap_or_else(|| slurm.shared.join("node"));
-    let settings = Settings {
+    let settings = cluster_settings(config, slurm, program, id);
+    let url = slurm.server_url.clone().unwrap_or_else(|| own_url.to_owned());
+    Some(Cluster {
+        node: settings.node.clone(),
+        engine: Arc::new(SlurmEngine::new(settings)),
+        url: url.trim_end_matches('/').to_owned(),
+        address_file: slurm.shared.join(format!("server-{id}.json")),
+        shared: slurm.shared.clone(),
+    })
+}
+
+fn cluster_settings(config: &Config, slurm: &SlurmConfig, program: PathBuf, id: &str) -> Settings {
+    Settings {
         server: id.to_owned(),
         program,
         shared: slurm.shared.clone(),
-        node: node.clone(),
+        node: slurm.node.clone().unwrap_or_else(|| slurm.shared.join("node")),
         options: slurm.job.clone(),
         requeue: slurm.requeue,
         lead: config.grace + slurm.store_seconds,
         forgotten: Duration::from_secs(slurm.lost_after),
+    }
+}
+
+/// Tries out the cluster of a configuration, whether its server runs or not. `program` is this one.
+pub async fn examine_cluster(config: &Config, program: PathBuf) -> Vec<Finding> {
+    let Some(slurm) = &config.engine.slurm else {
+        return vec![Finding::note("the configuration names no cluster", Some("write `[engine.slurm]`"))];
     };
-    let url = slurm.server_url.clone().unwrap_or_else(|| own_url.to_owned());
-    Some(Cluster {
-        engine: Arc::new(SlurmEngine::new(settings)),
-        url: url.trim_end_matches('/').to_owned(),
-        address_file: slurm.shared.join(format!("server-{id}.json")),
-        node,
-        shared: slurm.shared.clone(),
-    })
+    let id = DataFolder::id_of(&config.data).unwrap_or_else(|_| "none".to_owned());
+    let address = std::fs::read(DataFolder::address_path(&config.data)).ok();
+    let address: Option<Address> = address.and_then(|text| serde_json::from_slice(&text).ok());
+    let server = address.map(|a| slurm.server_url.clone().unwrap_or(a.runner_url));
+    examine(&cluster_settings(config, slurm, program, &id), server).await
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

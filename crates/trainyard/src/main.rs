@@ -1,5 +1,6 @@
 //! The one binary: it parses the command line, and wires the rest.
 
+mod doctor;
 mod fork_server;
 mod runner;
 mod server;
@@ -7,7 +8,7 @@ mod users;
 
 use std::process::ExitCode;
 
-use trainyard_cli::{Command, parse, run};
+use trainyard_cli::{Command, Verb, parse, run};
 
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args_os()) {
@@ -24,7 +25,12 @@ fn main() -> ExitCode {
         Command::Server(options) => server::run(&options),
         Command::Users(options) => users::run(&options),
         Command::ForkServer => fork_server::run(),
-        Command::Runner { ticket } => runner::run_job(&ticket),
-        Command::Verb(_) => run(arguments),
+        Command::Runner { ticket: Some(ticket), .. } => runner::run_job(&ticket),
+        Command::Runner { probe, .. } => runner::run_probe(probe.as_deref()),
+        Command::Verb(Verb::Doctor { config: Some(ref config), ref data }) => {
+            let found = doctor::examine(config, data.as_deref());
+            run(arguments, found)
+        }
+        Command::Verb(_) => run(arguments, Vec::new()),
     }
 }

@@ -20,6 +20,18 @@ pub(crate) fn run_job(ticket: &Path) -> ExitCode {
     ExitCode::from(u8::try_from(work(trainyard_runner::run_job(ticket))).unwrap_or(1))
 }
 
+/// `trainyard runner --probe`: what a node finds around it.
+pub(crate) fn run_probe(file: Option<&Path>) -> ExitCode {
+    let Some(file) = file else {
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr().lock(),
+            b"error: --ticket or --probe is missing\n",
+        );
+        return ExitCode::from(2);
+    };
+    ExitCode::from(u8::try_from(work(trainyard_runner::probe(file))).unwrap_or(1))
+}
+
 fn work(attempt: impl Future<Output = Result<(), Error>>) -> i32 {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

@@ -4,6 +4,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::process::Command;
+use trainyard_api::{Finding, Health};
 use trainyard_environment::find_pythons;
 
 use crate::{
@@ -18,20 +19,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Free space below which it is said.
 const LITTLE_SPACE: u64 = 10 << 30;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Health {
-    Good,
-    /// Works, with less than there could be.
-    Note,
-    Bad,
-}
-
-struct Finding {
-    health: Health,
-    what: String,
-    cure: Option<String>,
-}
 
 struct Findings(Vec<Finding>);
 
@@ -59,17 +46,8 @@ impl Shown for Findings {
     }
 
     fn value(&self) -> Value {
-        let word = |h| match h {
-            Health::Good => "ok",
-            Health::Note => "note",
-            Health::Bad => "bad",
-        };
-        let all: Vec<Value> = self
-            .0
-            .iter()
-            .map(|f| json!({ "health": word(f.health), "what": f.what, "cure": f.cure }))
-            .collect();
-        json!({ "findings": all })
+        let all = self.0.iter().map(|f| json!({ "health": f.health, "what": f.what, "cure": f.cure }));
+        json!({ "findings": all.collect::<Vec<Value>>() })
     }
 
     fn names(&self) -> Vec<String> {
@@ -77,8 +55,8 @@ impl Shown for Findings {
     }
 }
 
-/// `doctor`.
-pub(crate) async fn doctor(global: &Global, output: &Output) -> Result<(), Error> {
+/// `doctor`; `more` was found before.
+pub(crate) async fn doctor(global: &Global, more: Vec<Finding>, output: &Output) -> Result<(), Error> {
     let mut findings = Findings(Vec::new());
     pythons(&mut findings).await;
     gpus(&mut findings).await;
@@ -86,6 +64,7 @@ pub(crate) async fn doctor(global: &Global, output: &Output) -> Result<(), Error
     space(&mut findings);
     configuration(&mut findings);
     server(global, &mut findings).await;
+    findings.0.extend(more);
     let bad = findings.0.iter().any(|f| f.health == Health::Bad);
     output.show(&findings)?;
     if bad { Err(Error::Exit(1)) } else { Ok(()) }
@@ -93,7 +72,8 @@ pub(crate) async fn doctor(global: &Global, output: &Output) -> Result<(), Error
 
 async fn pythons(findings: &mut Findings) {
     let pythons = find_pythons().await;
-    let versions: Vec<&str> = pythons.iter().map(|p| p.version.as_str()).collect();
+    let mut versions: Vec<&str> = pythons.iter().map(|p| p.version.as_str()).collect();
+    versions.dedup();
     if versions.is_empty() {
         findings.add(
             Health::Bad,

@@ -23,7 +23,7 @@ mod validate;
 mod version;
 mod wait;
 
-use trainyard_api::Code;
+use trainyard_api::{Code, Finding};
 
 use crate::{
     Error, Output,
@@ -33,7 +33,11 @@ use crate::{
 };
 
 /// Carries out what was typed.
-pub(crate) async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
+pub(crate) async fn dispatch(
+    arguments: Arguments,
+    found: Vec<Finding>,
+    output: &Output,
+) -> Result<(), Error> {
     let Arguments { global, command } = arguments;
     let Command::Verb(verb) = command else {
         return Err(Error::internal("this verb belongs to the binary"));
@@ -43,7 +47,7 @@ pub(crate) async fn dispatch(arguments: Arguments, output: &Output) -> Result<()
         Verb::Schema => return output.data(&trainyard_manifest::json_schema()),
         Verb::Completion { shell } => return completion::completion(shell, output),
         Verb::Login { url, user } => return login::login(&url, user.as_deref(), output).await,
-        Verb::Doctor => return doctor::doctor(&global, output).await,
+        Verb::Doctor { .. } => return doctor::doctor(&global, found, output).await,
         Verb::Quickstart { data } => return quickstart::quickstart(data, output).await,
         Verb::GenerateManifest { kind } => return generate_manifest::generate_manifest(&kind, output),
         Verb::Version => return version::version(output),

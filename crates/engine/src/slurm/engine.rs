@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 use trainyard_api::{
     RunId,
-    runner::{JobOptions, Purpose},
+    runner::{JobOptions, Purpose, Ticket},
 };
 
 use super::{
@@ -108,16 +108,25 @@ impl SlurmEngine {
         self.program.get_or_try_init(put).await
     }
 
-    async fn submit_as(&self, name: &str, placement: &Placement) -> Result<(), SubmitError> {
-        let failed = |what: &str, e: std::io::Error| {
-            SubmitError(format!("{what} in {}: {e}", self.settings.shared.display()))
-        };
-        let program = self.program().await.map_err(|e| failed("this program cannot be put", e))?;
-        let (shared, ticket, of) = (self.shared.clone(), placement.ticket.clone(), name.to_owned());
+    /// Puts what the job of this name needs into the shared folder; returns the program.
+    async fn prepare(&self, name: &str, ticket: &Ticket) -> std::io::Result<&PathBuf> {
+        let program = self.program().await?;
+        let (shared, ticket, of) = (self.shared.clone(), ticket.clone(), name.to_owned());
         let put = tokio::task::spawn_blocking(move || shared.put_ticket(&of, &ticket)).await;
-        put.map_err(std::io::Error::other)
-            .and_then(|p| p)
-            .map_err(|e| failed("no ticket can be written", e))?;
+        put.map_err(std::io::Error::other)??;
+        Ok(program)
+    }
+
+    async fn submit_as(&self, name: &str, placement: &Placement) -> Result<(), SubmitError> {
+        let program = match self.prepare(name, &placement.ticket).await {
+            Ok(program) => program,
+            Err(error) => {
+                // A file system that is full or away comes back.
+                let why = format!("{} cannot be written: {error}", self.settings.shared.display());
+                self.not_now(name, placement, why);
+                return Ok(());
+            }
+        };
         let (ticket, log) = (self.shared.ticket(name), self.shared.log(name));
         let means = Means {
             program,
@@ -125,6 +134,11 @@ impl SlurmEngine {
             log: &log,
             requeue: self.settings.requeue,
             lead: self.settings.lead,
+            // Elsewhere its files are not, unless all nodes share them.
+            node: placement
+                .node
+                .as_deref()
+                .filter(|_| !self.settings.node.starts_with(&self.settings.shared)),
         };
         let (mut demand, mut options) = (placement.demand, placement.options.over(&self.settings.options));
         if placement.purpose == Purpose::Salvage {
@@ -144,11 +158,15 @@ impl SlurmEngine {
             }
             Err(TransportError::Unknown(why)) => {
                 // It may be in the queue all the same: the next listings tell.
-                tracing::warn!(run = %placement.ticket.run, why, "whether the job is submitted is not known");
-                self.seen().refused.insert(name.to_owned(), why);
+                self.not_now(name, placement, why);
                 Ok(())
             }
         }
+    }
+
+    fn not_now(&self, name: &str, placement: &Placement, why: String) {
+        tracing::warn!(run = %placement.ticket.run, why, "whether the job is submitted is not known");
+        self.seen().refused.insert(name.to_owned(), why);
     }
 
     /// Asks for all jobs; `None`: Slurm does not answer.

@@ -49,6 +49,11 @@ impl Names {
         self.of(&attempt.run, attempt.job)
     }
 
+    /// The name of a trial job.
+    pub(crate) fn of_probe(&self, number: u32) -> String {
+        format!("{}probe-{number}", self.prefix)
+    }
+
     /// How the names of all jobs of `run` begin.
     pub(crate) fn of_run(&self, run: &RunId) -> String {
         format!("{}{run}-", self.prefix)

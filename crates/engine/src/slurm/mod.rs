@@ -6,6 +6,7 @@
 
 mod commands;
 mod engine;
+mod examine;
 mod judge;
 mod listing;
 mod script;
@@ -14,4 +15,5 @@ mod state;
 mod transport;
 
 pub use engine::{Settings, SlurmEngine};
+pub use examine::examine;
 pub use script::check_option;

@@ -32,6 +32,8 @@ pub(crate) struct Means<'a> {
     pub(crate) requeue: bool,
     /// Seconds before its time limit at which the runner is told.
     pub(crate) lead: u64,
+    /// The one node that will do.
+    pub(crate) node: Option<&'a str>,
 }
 
 /// The job called `name` with this demand.
@@ -52,7 +54,9 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
         format!("--signal=B:USR2@{}", means.lead),
     ];
     let gres = options.gres.clone().or_else(|| (demand.gpus > 0).then(|| format!("gpu:{}", demand.gpus)));
+    let node = means.node.map(str::to_owned);
     for (option, value) in [
+        ("nodelist", &node),
         ("partition", &options.partition),
         ("account", &options.account),
         ("qos", &options.qos),
@@ -69,6 +73,11 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
     let script =
         format!("#!/bin/sh\nexec {} runner --ticket {}\n", quoted(means.program), quoted(means.ticket));
     JobRequest { name: name.to_owned(), options: words, script }
+}
+
+/// The script of a job that looks around on its node.
+pub(crate) fn probe_script(program: &Path, file: &Path) -> String {
+    format!("#!/bin/sh\nexec {} runner --probe {}\n", quoted(program), quoted(file))
 }
 
 /// A path as one word of a shell.
@@ -124,6 +133,7 @@ mod tests {
             log: Path::new("/shared/l.log"),
             requeue: true,
             lead: 90,
+            node: None,
         };
         let job = request("a-job", &demand, &own.over(&general), &means);
         assert_eq!(

@@ -40,16 +40,20 @@ impl Shared {
         self.jobs().join(format!("{name}.log"))
     }
 
-    /// Writes the ticket of a job, whole or not at all, for this user alone.
+    /// Writes the ticket of a job.
     pub(crate) fn put_ticket(&self, name: &str, ticket: &Ticket) -> io::Result<()> {
+        self.put_private(name, &serde_json::to_vec(ticket)?)
+    }
+
+    /// Writes what the job of this name reads, whole or not at all, for this user alone.
+    pub(crate) fn put_private(&self, name: &str, text: &[u8]) -> io::Result<()> {
         for folder in [self.root.clone(), self.jobs()] {
             private_folder(&folder)?;
         }
         let path = self.ticket(name);
         let new = path.with_extension("new");
-        let text = serde_json::to_vec(ticket)?;
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&text)?;
+        file.write_all(text)?;
         file.sync_all()?;
         fs::rename(new, path)
     }

@@ -1,0 +1,98 @@
+//! What a node is asked for `trainyard doctor`: whether a runner that a cluster starts there would find what
+//! it needs.
+
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    time::Duration,
+};
+
+use trainyard_api::{
+    Finding,
+    runner::{Probe, SERVER_HEADER},
+};
+use trainyard_environment::find_pythons;
+use trainyard_transfer::Http;
+use url::Url;
+
+use crate::{Error, sandbox::has_landlock};
+
+/// Longest wait for the server's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Looks around as the probe in `file` asks, and writes what was found beside it.
+pub async fn probe(file: &Path) -> Result<(), Error> {
+    let failed = |e| Error::file(file, e);
+    let probe: Probe =
+        serde_json::from_slice(&fs::read(file).map_err(failed)?).map_err(|e| failed(e.into()))?;
+    let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
+    let mut findings = vec![Finding::good(format!("{host} runs this program, and sees the shared folder"))];
+    findings.push(node_folder(Path::new(&probe.node), &host));
+    findings.push(server(&probe, &host).await);
+    findings.push(match find_pythons().await.as_slice() {
+        [] => Finding::bad(
+            format!("{host} has no python from 3.9 up, with venv, on the PATH of jobs"),
+            Some("install python3 and python3-venv on the nodes"),
+        ),
+        found => {
+            let mut versions: Vec<&str> = found.iter().map(|p| p.version.as_str()).collect();
+            versions.dedup();
+            Finding::good(format!("{host} has python {}", versions.join(", ")))
+        }
+    });
+    if !has_landlock() {
+        let cure = "a kernel from 5.13 on with Landlock keeps programs apart";
+        findings.push(Finding::note(
+            format!("{host} has no Landlock: programs can read what their user can"),
+            Some(cure),
+        ));
+    }
+    let answer = file.with_extension("answer");
+    let part = file.with_extension("part");
+    let text = serde_json::to_vec(&findings).map_err(|e| failed(e.into()))?;
+    fs::write(&part, text).and_then(|()| fs::rename(&part, &answer)).map_err(failed)
+}
+
+fn node_folder(folder: &Path, host: &str) -> Finding {
+    let runs = folder.join("runs");
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&runs);
+    let test = runs.join(format!(".probe-{}", std::process::id()));
+    match made.and_then(|()| fs::write(&test, "x")).and_then(|()| fs::remove_file(&test)) {
+        Ok(()) => Finding::good(format!("{host} can work in {}", folder.display())),
+        Err(error) => Finding::bad(
+            format!("{host} cannot work in {}: {error}", folder.display()),
+            Some("name a folder that jobs can write to in [engine.slurm] node"),
+        ),
+    }
+}
+
+async fn server(probe: &Probe, host: &str) -> Finding {
+    let Some(server) = &probe.server else {
+        let what = format!("whether {host} reaches the server was not tried, because none runs");
+        return Finding::note(what, Some("start the server, and ask again"));
+    };
+    let cure =
+        "let the server listen on an address that nodes reach, and say it in [engine.slurm] server_url";
+    let bad = |why: String| {
+        Finding::bad(format!("{host} does not reach the server at {server}: {why}"), Some(cure))
+    };
+    let client = match Url::parse(server)
+        .map_err(|e| e.to_string())
+        .and_then(|u| Http::default().client(&u).map_err(|e| e.to_string()))
+    {
+        Ok(client) => client,
+        Err(why) => return bad(why),
+    };
+    match client.get(format!("{}/healthz", server.trim_end_matches('/'))).timeout(PATIENCE).send().await {
+        Ok(answer) => {
+            let id = answer.headers().get(SERVER_HEADER).and_then(|v| v.to_str().ok());
+            if id == Some(probe.server_id.as_str()) {
+                Finding::good(format!("{host} reaches the server at {server}"))
+            } else {
+                bad("somebody else answers".to_owned())
+            }
+        }
+        Err(error) => bad(error.without_url().to_string()),
+    }
+}
