@@ -6,11 +6,32 @@
 )]
 
 mod api;
+mod cluster;
 mod control;
 mod data;
 mod rig;
 
+/// The cluster of the tests, which asks for what stands below.
+#[allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "a bench asks less of it than the tests")]
+#[path = "../tests/harness/cluster.rs"]
+mod test_cluster;
+
+use std::time::{Duration, Instant};
+
 use rig::{Row, Table};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// Measures some rows.
 type Measure = fn() -> Vec<Row>;
@@ -21,7 +42,7 @@ fn main() {
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut table = Table::default();
-    let groups: [(&str, Measure); 11] = [
+    let groups: [(&str, Measure); 12] = [
         ("start", control::start),
         ("submit", control::submit),
         ("noop", control::noop),
@@ -33,6 +54,7 @@ fn main() {
         ("sign-in", api::sign_in),
         ("show", api::show),
         ("monitors", api::monitors),
+        ("slurm", cluster::measure),
     ];
     for (name, measure) in groups {
         if wants(name) {

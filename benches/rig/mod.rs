@@ -57,10 +57,17 @@ pub(crate) struct Rig {
     pub(crate) client: reqwest::Client,
     /// The last start: from exec to `/readyz`.
     pub(crate) ready_in: Duration,
+    /// Variables of the server.
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Rig {
     pub(crate) fn new(config: &str) -> Self {
+        Self::within(config, &[])
+    }
+
+    /// With a server that has these variables.
+    pub(crate) fn within(config: &str, environment: &[(&'static str, String)]) -> Self {
         let dir = tempfile::tempdir_in(Path::new(PROGRAM).parent().unwrap()).unwrap();
         fs::write(dir.path().join("server.toml"), config).unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -72,6 +79,7 @@ impl Rig {
             store: Connection::default(),
             client,
             ready_in: Duration::ZERO,
+            environment: environment.to_vec(),
         };
         rig.start();
         block_on(async {
@@ -101,6 +109,7 @@ impl Rig {
             .arg("--data")
             .arg(self.data())
             .args(["--listen", &or_free(&self.url), "--s3-listen", &or_free(&self.store.endpoint_url)])
+            .envs(self.environment.iter().map(|(n, v)| (n, v)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -136,6 +145,17 @@ impl Rig {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub(crate) async fn cancel(&self, id: &str) {
+        let patch = json!([{"op": "replace", "path": "/status/state", "value": "canceled"}]);
+        let url = format!("{}/v3/models/{id}", self.url);
+        let answer = self.client.patch(url).bearer_auth(&self.token).json(&patch).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
     }
 
     /// Resident memory of the server, in MiB.
@@ -235,6 +255,15 @@ impl Drop for Rig {
             }
         }
     }
+}
+
+/// Processor time of a process, and of its children that have ended.
+pub(crate) fn processor_time(pid: u32) -> (Duration, Duration) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind = stat.rsplit_once(')').unwrap().1;
+    let ticks: Vec<u64> = behind.split_whitespace().skip(11).take(4).map(|t| t.parse().unwrap()).collect();
+    let time = |a: u64, b: u64| Duration::from_millis((a + b) * 10);
+    (time(ticks[0], ticks[1]), time(ticks[2], ticks[3]))
 }
 
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {

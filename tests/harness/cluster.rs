@@ -280,6 +280,24 @@ impl Cluster {
         }
     }
 
+    /// Ends what a node without a namespace leaves: the parents of jobs, and jobs. They know this cluster's
+    /// configuration by a path that nobody else has.
+    fn end_steps(&self) {
+        let marker = format!("SLURM_CONF={}", self.conf().display());
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            if pid != std::process::id().cast_signed()
+                && environment.split(|b| *b == 0).any(|v| v == marker.as_bytes())
+            {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+    }
+
     fn unwire(&self) {
         if !self.shape.wired {
             return;
@@ -351,6 +369,7 @@ impl Drop for Cluster {
         }
         self.kill("slurmctld");
         self.kill("munged");
+        self.end_steps();
         self.unwire();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.path("slurmctld.log")).unwrap_or_default();

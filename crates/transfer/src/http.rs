@@ -13,6 +13,10 @@ use crate::{Error, endpoint::is_loopback};
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long a connection is kept that nothing happens on. Stores and proxies close theirs after half a minute and
+/// more, and a request that meets that is lost.
+const IDLE: Duration = Duration::from_secs(15);
+
 /// Shared connection pools. Clones share them.
 #[derive(Clone, Default)]
 pub struct Http(Arc<Pools>);
@@ -32,7 +36,7 @@ impl Http {
         // No redirects: a store could send this machine anywhere, and the signature would go along.
         let builder = || {
             let builder = Client::builder().redirect(Policy::none()).referer(false);
-            builder.connect_timeout(CONNECT).tcp_nodelay(true)
+            builder.connect_timeout(CONNECT).pool_idle_timeout(IDLE).tcp_nodelay(true)
         };
         let (slot, builder) = if is_loopback(url) && url.scheme() == "http" {
             (&self.0.local, builder().no_proxy().tls_certs_only([]))
