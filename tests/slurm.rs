@@ -202,8 +202,8 @@ fn a_cancel_gives_the_program_its_grace_and_stores_what_it_wrote() {
     assert!(yard.cli(&["logs", &id]).ok().contains("told"));
 }
 
-/// Prints which attempt it is, and ends only in a later one than the first.
-const TWICE: &str = "echo attempt on $(hostname); mkdir $RESULT_DIR/model; hostname > $RESULT_DIR/model/node; \
+/// Prints where it is, and ends only in a later attempt than the first, or well when it is told to.
+const TWICE: &str = "trap 'exit 0' TERM; echo attempt on $(hostname); mkdir $RESULT_DIR/model; hostname > $RESULT_DIR/model/node; \
      hostname > $RESULT_DIR/of-$(hostname); hostname > $CHECKPOINT_DIR/$TRAINING_ID; \
      if [ -e $DATA_DIR/second ]; then exit 0; fi; while :; do sleep 0.1; done";
 
@@ -226,6 +226,42 @@ fn a_requeue_is_a_new_attempt_whose_log_goes_on_with_the_first() {
     assert!(log.contains("--- attempt 2: "), "{log}");
     let stored = yard.result(&id, "learner-1/training-log.txt");
     assert_eq!(stored, log, "what is stored is not the whole log");
+}
+
+#[test]
+fn a_lost_runner_of_a_later_attempt_and_a_cancel_after_a_requeue_mix_nothing_up() {
+    let Some(yard) = yard(Shape::default(), "") else { return };
+    let hold = "echo begun; while :; do sleep 0.1; done";
+    let (lost, canceled) = (yard.train("lost", hold), yard.train("canceled", hold));
+    for id in [&lost, &canceled] {
+        yard.wait_log(id, "\nbegun\n");
+        let job = cluster(&yard).job_of(id).unwrap().to_string();
+        cluster(&yard).say("scontrol", &["requeue", &job]);
+        wait_for("a second attempt", PATIENCE, || (yard.status(id)["attempt"] == 2).then_some(()));
+    }
+    // Its job waits a while before it may begin again, and does not.
+    yard.cli(&["cancel", &canceled]).ok();
+    assert_eq!(yard.wait_end(&canceled)["state"], "canceled");
+    wait_for("the second attempt's program", PATIENCE, || {
+        (printed(&yard, &lost, "begun") == 2).then_some(())
+    });
+    kill(Pid::from_raw(runner_of(&lost)), Signal::SIGKILL).unwrap();
+    let status = yard.wait_end(&lost);
+    assert_eq!(status["error"]["errors"][0]["code"], "TY0407", "{status:#}");
+    let log = yard.cli(&["logs", &lost]).ok();
+    assert_eq!(printed(&yard, &lost, "begun"), 2, "{log}");
+    assert_eq!(yard.result(&lost, "learner-1/training-log.txt"), log);
+}
+
+/// The runner of a run's first job.
+fn runner_of(id: &str) -> i32 {
+    let name = format!("{id}-1.json");
+    let is_runner = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|c| c.contains("--ticket") && c.contains(&name))
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|e| e.file_name().to_str()?.parse().ok()).find(is_runner).unwrap()
 }
 
 #[test]
@@ -391,14 +427,7 @@ fn what_a_killed_runner_left_is_stored_by_another_job() {
     let id =
         yard.train("killed", "mkdir $RESULT_DIR/model; echo w > $RESULT_DIR/model/w; echo up; sleep 600");
     yard.wait_log(&id, "up");
-    let name = format!("{id}-1.json");
-    let is_runner = |pid: &i32| {
-        fs::read_to_string(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|c| c.contains("--ticket") && c.contains(&name))
-    };
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let runner = processes.filter_map(|e| e.file_name().to_str()?.parse().ok()).find(is_runner).unwrap();
-    kill(Pid::from_raw(runner), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(runner_of(&id)), Signal::SIGKILL).unwrap();
     let status = yard.wait_end(&id);
     assert_eq!(
         (status["state"].as_str(), status["attempt"].as_u64()),

@@ -93,6 +93,7 @@ pub trait Engine: Send + Sync {
     /// What an attempt in the engine's queue waits for, in words.
     fn explain(&self, attempt: &AttemptRef) -> Option<String>;
 
-    /// Throws away what the run left on its node, once its runner is gone.
-    async fn clean(&self, run: &RunId);
+    /// Throws away what the run left on its node in so many attempts, once its runner is gone; `keep`: puts it
+    /// aside, because it was stored nowhere.
+    async fn clean(&self, run: &RunId, attempts: u32, keep: bool);
 }

@@ -74,6 +74,8 @@ pub enum Event {
     /// The engine starts the run again, as a new attempt of the same job: its node failed, or somebody
     /// asked the engine to. The program runs anew.
     Requeued {
+        /// The attempt that the job began with.
+        job: u32,
         /// The attempt that begins: the one before it plus the number of restarts.
         attempt: u32,
         /// Why, in words.

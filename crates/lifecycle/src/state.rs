@@ -113,6 +113,9 @@ pub enum Stage {
 pub struct Ended {
     /// How it ended.
     pub outcome: Outcome,
+    /// It was given up: what its program wrote was not stored, and is where its last runner was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandoned: bool,
 }
 
 /// How a run ended.
@@ -189,10 +192,15 @@ impl Run {
         }
     }
 
+    /// Whether it was given up without what its program wrote having been stored.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(&self.state, State::Ended(e) if e.abandoned)
+    }
+
     /// Why it failed, or what could not be stored on a cancel.
     pub fn failure(&self) -> Option<&Failure> {
         match &self.state {
-            State::Ended(Ended { outcome: Outcome::Failed(f) | Outcome::Canceled(Some(f)) }) => Some(f),
+            State::Ended(Ended { outcome: Outcome::Failed(f) | Outcome::Canceled(Some(f)), .. }) => Some(f),
             _ => None,
         }
     }

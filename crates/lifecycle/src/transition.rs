@@ -102,7 +102,7 @@ fn step(run: &mut Run, event: &Event, at: Time) -> Vec<Action> {
         }
         Event::Finished { attempt, failure } => finished(run, *attempt, failure.as_ref(), at),
         Event::Lost { attempt, message, code } => lost(run, *attempt, message, code.as_deref(), at),
-        Event::Requeued { attempt, .. } => requeued(run, *attempt),
+        Event::Requeued { job, attempt, .. } => requeued(run, *job, *attempt),
         Event::CancelAsked => cancel(run, at),
         Event::DeleteAsked => delete(run, at),
     }
@@ -138,10 +138,10 @@ fn handed(run: &mut Run, attempt: u32, engine: EngineName) -> Vec<Action> {
 }
 
 /// The engine's job begins anew. Attempts that nobody heard of, because the server was away, are passed over.
-fn requeued(run: &mut Run, attempt: u32) -> Vec<Action> {
+fn requeued(run: &mut Run, job: u32, attempt: u32) -> Vec<Action> {
     let before = run.attempt;
     let State::Active(active) = &mut run.state else { return Vec::new() };
-    if attempt <= before || active.engine == EngineName::Local {
+    if attempt <= before || active.job != job || active.engine == EngineName::Local {
         return Vec::new();
     }
     // Where nobody has come yet, there is nothing that this start could be in the way of.
@@ -150,7 +150,6 @@ fn requeued(run: &mut Run, attempt: u32) -> Vec<Action> {
         fresh: active.fresh || (came && active.purpose == Purpose::Train),
         stage: Stage::Waiting,
         gpus: Vec::new(),
-        node: String::new(),
         interrupted: None,
         ..active.clone()
     };
@@ -159,7 +158,12 @@ fn requeued(run: &mut Run, attempt: u32) -> Vec<Action> {
     if active.purpose == Purpose::Train {
         run.exit = None;
     }
-    (before..attempt).map(|attempt| Action::Release { attempt }).collect()
+    let mut actions: Vec<Action> = (before..attempt).map(|attempt| Action::Release { attempt }).collect();
+    if run.cancel_asked {
+        // The attempt before it was told; this one is not to begin.
+        actions.push(Action::Stop { attempt });
+    }
+    actions
 }
 
 fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) -> Vec<Action> {
@@ -200,12 +204,15 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
 }
 
 fn place_failed(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
-    let Run { claimed, losses, .. } = *run;
+    let Run { cancel_asked, claimed, losses, .. } = *run;
     let Some(active) = current(run, attempt) else { return Vec::new() };
     if active.engine != EngineName::Local {
         let failure = active.failure.take().unwrap_or_else(|| failure(Code::Placement, message));
+        if cancel_asked && !claimed {
+            return end(run, None, at);
+        }
         if !claimed || losses + 1 >= MAX_ATTEMPTS {
-            return end(run, Some(failure), at);
+            return give_up(run, failure, claimed, at);
         }
         // It was not to begin again, but what it had written before is worth storing.
         let last = active.clone();
@@ -285,7 +292,7 @@ fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time
     let given_up = attempt >= MAX_TRAIN_ATTEMPTS && !program_ran;
     if attempt >= MAX_ATTEMPTS || (given_up && !may_have_run) {
         let failure = active.failure.take().unwrap_or(lost);
-        return end(run, Some(failure), at);
+        return give_up(run, failure, may_have_run, at);
     }
     let failure = active.failure.take().unwrap_or(lost);
     let last = active.clone();
@@ -369,6 +376,15 @@ fn delete(run: &mut Run, at: Time) -> Vec<Action> {
     if run.is_ended() { vec![Action::Remove] } else { cancel(run, at) }
 }
 
+/// Ends a run whose runners were lost again and again; `may_have_run`: its program may have written something.
+fn give_up(run: &mut Run, failure: Failure, may_have_run: bool, at: Time) -> Vec<Action> {
+    let actions = end(run, Some(failure), at);
+    if let State::Ended(ended) = &mut run.state {
+        ended.abandoned = may_have_run;
+    }
+    actions
+}
+
 /// Ends the run. A cancel that was asked for before the end wins, whatever the program did.
 fn end(run: &mut Run, failure: Option<Failure>, at: Time) -> Vec<Action> {
     let outcome = match failure {
@@ -377,7 +393,7 @@ fn end(run: &mut Run, failure: Option<Failure>, at: Time) -> Vec<Action> {
         None => Outcome::Completed,
     };
     let was_active = matches!(run.state, State::Active(_));
-    run.state = State::Ended(Ended { outcome });
+    run.state = State::Ended(Ended { outcome, abandoned: false });
     run.finished_at = Some(at);
     let mut actions = Vec::new();
     if was_active {

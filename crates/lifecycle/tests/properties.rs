@@ -21,7 +21,7 @@ fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
     let exit = prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(3)), Just(Exit::Signal(9))];
     prop_oneof![
         1 => attempt.clone().prop_map(|a| (Event::Handed { attempt: a, engine: EngineName::Slurm }, None)),
-        1 => attempt.clone().prop_map(|a| (Event::Requeued { attempt: a, message: "node".into() }, None)),
+        1 => attempt.clone().prop_map(|a| (Event::Requeued { job: a.min(2), attempt: a, message: "node".into() }, None)),
         1 => (attempt.clone(), 1..4u64).prop_map(|(a, s)| {
             (Event::Finished { attempt: a, failure: Some(stopped()) }, Some(s))
         }),
@@ -213,7 +213,7 @@ fn a_job_that_its_engine_requeues_is_a_new_attempt_that_runs_the_program_again()
     let mut run = on_slurm();
     // Twice, while the server was away.
     let actions =
-        apply(&mut run, &stamp(5, Event::Requeued { attempt: 3, message: "n1 failed".into() }, None));
+        apply(&mut run, &stamp(5, Event::Requeued { job: 1, attempt: 3, message: "n1 failed".into() }, None));
     assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Release { attempt: 2 }]);
     let active = run.active().unwrap();
     assert_eq!((run.attempt, active.job, active.folder, run.phase()), (3, 1, 1, Phase::Queued));
@@ -240,7 +240,7 @@ fn a_runner_that_was_told_to_stop_waits_for_what_its_engine_says() {
     };
     let mut run = on_slurm();
     told(&mut run);
-    apply(&mut run, &stamp(6, Event::Requeued { attempt: 2, message: "preempted".into() }, None));
+    apply(&mut run, &stamp(6, Event::Requeued { job: 1, attempt: 2, message: "preempted".into() }, None));
     assert_eq!((run.attempt, run.phase()), (2, Phase::Queued));
 
     let mut run = on_slurm();
@@ -259,7 +259,7 @@ fn what_a_lost_job_left_is_stored_by_another_job() {
         apply(&mut run, &stamp(5, Event::Lost { attempt: 1, message: "memory".into(), code }, None));
     assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Submit { attempt: 2 }]);
     // That one's node fails as well.
-    apply(&mut run, &stamp(6, Event::Requeued { attempt: 3, message: "n2 failed".into() }, None));
+    apply(&mut run, &stamp(6, Event::Requeued { job: 2, attempt: 3, message: "n2 failed".into() }, None));
     let active = run.active().unwrap();
     assert_eq!((active.job, active.folder), (2, 1), "it would look in another folder");
     apply(&mut run, &stamp(7, Event::Placed { attempt: 3, node: "n3".into(), gpus: vec![] }, None));
@@ -276,7 +276,7 @@ fn a_job_that_somebody_took_back_fails_and_what_it_wrote_before_is_stored() {
     assert_eq!(run.failure().unwrap().message, "cancelled by root");
 
     let mut run = on_slurm();
-    apply(&mut run, &stamp(5, Event::Requeued { attempt: 2, message: "n1 failed".into() }, None));
+    apply(&mut run, &stamp(5, Event::Requeued { job: 1, attempt: 2, message: "n1 failed".into() }, None));
     let actions = apply(&mut run, &stamp(6, taken(2), None));
     assert_eq!(actions, [Action::Release { attempt: 2 }, Action::Submit { attempt: 3 }]);
     let active = run.active().unwrap();
@@ -294,4 +294,33 @@ fn a_job_that_vanished_before_its_runner_came_is_handed_in_again() {
     apply(&mut run, &stamp(3, lost(2), None));
     apply(&mut run, &stamp(4, lost(3), None));
     assert_eq!(run.phase(), Phase::Failed);
+}
+
+#[test]
+fn a_job_that_another_took_the_place_of_begins_nothing() {
+    let mut run = on_slurm();
+    apply(&mut run, &stamp(5, Event::Lost { attempt: 1, message: "gone".into(), code: None }, None));
+    let before = run.clone();
+    let late = Event::Requeued { job: 1, attempt: 9, message: "job 1 is back".into() };
+    assert!(apply(&mut run, &stamp(6, late, None)).is_empty());
+    assert_eq!(before, run);
+}
+
+#[test]
+fn a_cancel_outlives_a_requeue() {
+    let mut run = on_slurm();
+    assert_eq!(apply(&mut run, &stamp(5, Event::CancelAsked, None)), [Action::Stop { attempt: 1 }]);
+    let again = Event::Requeued { job: 1, attempt: 2, message: "n1 failed".into() };
+    assert_eq!(
+        apply(&mut run, &stamp(6, again, None)),
+        [Action::Release { attempt: 1 }, Action::Stop { attempt: 2 }]
+    );
+    let mut waiting = Run::submitted(Time(0));
+    apply(&mut waiting, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    apply(&mut waiting, &stamp(2, Event::CancelAsked, None));
+    apply(
+        &mut waiting,
+        &stamp(3, Event::PlaceFailed { attempt: 1, message: "cancelled in Slurm".into() }, None),
+    );
+    assert_eq!((waiting.phase(), waiting.failure()), (Phase::Halted, None));
 }

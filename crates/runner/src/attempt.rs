@@ -119,12 +119,16 @@ async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
         salvage::end_what_is_left(order.run.as_str(), layout).await;
     }
     layout.make()?;
-    let spool = Spool::create(&layout.spool)?;
+    let mut spool = Spool::create(&layout.spool)?;
     begin_log(&layout.output)?;
     let earlier = match &order.again {
         Some(why) => go_on_with_log(context, why).await?,
         None => 0,
     };
+    if earlier > 0 {
+        // Whoever comes after this runner has to know what of the log is not its own.
+        spool.note_bases(earlier, 0).map_err(|e| Error::file(&layout.spool, e))?;
+    }
     let points = Points::of(layout);
     let reporter =
         Reporter::start(link.clone(), (layout.output.clone(), earlier), (points.clone(), 0), spool);

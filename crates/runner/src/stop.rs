@@ -21,6 +21,7 @@ const ASK: Duration = Duration::from_secs(5);
 const ASK_ON_CLUSTER: Duration = Duration::from_secs(2);
 /// A cluster tells the program and its runner to stop at the same moment: how long apart that may be seen.
 const SAME_MOMENT: Duration = Duration::from_millis(500);
+const NO_TIME: Duration = Duration::from_millis(5);
 
 /// The signals that a runner is told with.
 pub(crate) struct Signals {
@@ -52,10 +53,11 @@ impl Stop {
         Self { signals, told: reporter.told(), ask, terminated: false }
     }
 
-    /// Whether the program, which has just ended badly, was told to stop together with this runner, by the
-    /// cluster and not by its owner.
-    pub(crate) async fn is_node_stopped(&mut self) -> bool {
-        let told = self.terminated || timeout(SAME_MOMENT, self.signals.terminate.recv()).await.is_ok();
+    /// Whether the program, which has just ended, was told to stop together with this runner, by the cluster
+    /// and not by its owner. One that ended well was so most likely not, and is not waited for as long.
+    pub(crate) async fn is_node_stopped(&mut self, well: bool) -> bool {
+        let moment = if well { NO_TIME } else { SAME_MOMENT };
+        let told = self.terminated || timeout(moment, self.signals.terminate.recv()).await.is_ok();
         told && *self.told.borrow() == Told::Work
     }
 

@@ -40,7 +40,7 @@ pub(crate) async fn supervise(
     let why = tokio::select! {
         exit = program.wait() => {
             let exit = exit?;
-            if engine != EngineName::Local && exit != Exit::Code(0) && stop.is_node_stopped().await {
+            if engine != EngineName::Local && stop.is_node_stopped(exit == Exit::Code(0)).await {
                 return Ok((exit, Error::NodeStopped.failure()));
             }
             let killed_since = || killed_for_memory()?.checked_sub(killed_before?);

@@ -201,7 +201,7 @@ impl Conductor {
     /// The engine has no job for an attempt that waits: it gets one, unless nobody wants it any more.
     pub(crate) async fn submit_again(&self, id: &RunId, attempt: u32) {
         let Ok(record) = self.0.store.run(id) else { return };
-        if record.run.attempt != attempt {
+        if record.run.attempt != attempt || !record.run.is_waiting() {
             return;
         }
         if record.run.cancel_asked {
@@ -215,9 +215,19 @@ impl Conductor {
             self.apply_and_log(id, Event::Lost { attempt, message, code: None }).await;
             return;
         }
-        // A task of its own: the others are not kept waiting.
+        self.submit_job_apart(id, record.run);
+    }
+
+    /// [`Conductor::submit_job`] in a task of its own.
+    fn submit_job_apart(&self, id: &RunId, run: Run) {
         let (conductor, id) = (self.clone(), id.clone());
-        tokio::spawn(async move { conductor.submit_job(&id, &record.run).await });
+        tokio::spawn(async move { conductor.submit_job(&id, &run).await });
+    }
+
+    /// [`Conductor::apply_and_log`] in a task of its own.
+    fn apply_apart(&self, id: &RunId, event: Event) {
+        let (conductor, id) = (self.clone(), id.clone());
+        tokio::spawn(async move { conductor.apply_and_log(&id, event).await });
     }
 
     /// What a runner is told that this engine places.
@@ -348,10 +358,9 @@ impl Conductor {
         let applied = self.0.store.apply(run, events, None).await?;
         if applied.changed {
             self.0.logs.of(run).wake();
-            if applied.run.active().is_some() {
-                self.0.attempts.note(run, &applied.run);
-            }
         }
+        // Also where nothing changed: then what is remembered of it may be behind.
+        self.0.attempts.note(run, &applied.run);
         for action in &applied.actions {
             self.act(run, action).await;
         }
@@ -379,7 +388,10 @@ impl Conductor {
                 self.schedule();
             }
             Action::Submit { attempt } => match self.0.store.run(run) {
-                Ok(record) if record.run.attempt == *attempt => self.submit_job(run, &record.run).await,
+                Ok(record) if record.run.attempt == *attempt => {
+                    // Who looks after the others does not wait for Slurm.
+                    self.submit_job_apart(run, record.run);
+                }
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, %run, "a job cannot be submitted"),
             },
@@ -412,6 +424,9 @@ impl Conductor {
         let Some((at, engine)) = of else { return };
         if let Some(engine) = self.0.engines.get(engine) {
             engine.stop(&at).await;
+        } else {
+            let message = "its engine is not set up on this server any more".to_owned();
+            self.apply_apart(run, Event::Lost { attempt, message, code: None });
         }
     }
 
@@ -419,12 +434,12 @@ impl Conductor {
     fn announce(&self, run: &RunId) {
         self.0.logs.close(run);
         self.0.metrics.close(run);
-        let (conductor, run) = (self.clone(), run.clone());
+        let conductor = self.clone();
+        let run = run.clone();
         tokio::spawn(async move {
-            let Engines { local, slurm } = &conductor.0.engines;
-            local.clean(&run).await;
-            if let Some(cluster) = slurm {
-                cluster.engine.clean(&run).await;
+            let Ok(Record { id, run, spec, .. }) = conductor.0.store.run(&run) else { return };
+            if let Some(engine) = conductor.0.engines.get(spec.engine) {
+                engine.clean(&id, run.attempt, run.is_abandoned()).await;
             }
         });
     }

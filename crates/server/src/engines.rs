@@ -8,7 +8,7 @@ use std::{
 };
 
 use trainyard_api::{RunId, runner::EngineName};
-use trainyard_engine::{AttemptRef, Engine, Watched};
+use trainyard_engine::{AttemptRef, Engine, Watched, slurm::SlurmEngine};
 use trainyard_lifecycle::{Run, Stage};
 
 /// The engines.
@@ -19,7 +19,7 @@ pub(crate) struct Engines {
 
 /// A cluster, and what its nodes are told.
 pub(crate) struct Cluster {
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<SlurmEngine>,
     /// URL under which nodes reach this server.
     pub(crate) url: String,
     /// Where a server that starts anew says where it is, for runners.
@@ -32,10 +32,10 @@ pub(crate) struct Cluster {
 
 impl Engines {
     /// The engine of this name; `None`: it is not set up.
-    pub(crate) fn get(&self, name: EngineName) -> Option<&Arc<dyn Engine>> {
+    pub(crate) fn get(&self, name: EngineName) -> Option<&dyn Engine> {
         match name {
-            EngineName::Local => Some(&self.local),
-            EngineName::Slurm => self.slurm.as_ref().map(|c| &c.engine),
+            EngineName::Local => Some(&*self.local),
+            EngineName::Slurm => self.slurm.as_ref().map(|c| &*c.engine as &dyn Engine),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Takes up what an earlier server left: runs that wait, and runs whose runners went on without it.
 
 use trainyard_api::{RunId, Time};
-use trainyard_engine::local::lock_is_held;
+use trainyard_engine::{Engine, local::lock_is_held};
 use trainyard_store::{Archive, Error, Record};
 
 use crate::state::App;
+
+/// Attempts of a run that is not known any more.
+const SOME_ATTEMPTS: u32 = 100;
 
 /// Adopts all runs that have not ended.
 pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
@@ -35,11 +38,22 @@ pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
 
 /// Removes folders on the node of runs that ended while nobody cleaned up.
 async fn sweep(app: &App, live: &[Record]) {
+    // One that is not known any more had a few attempts at most, or is found again after the next start.
+    let how = |run: &RunId| {
+        app.store.run(run).map_or((SOME_ATTEMPTS, false), |r| (r.run.attempt, r.run.is_abandoned()))
+    };
+    if let Some(cluster) = &app.conductor.engines().slurm {
+        for run in cluster.engine.left().into_iter().filter(|run| !live.iter().any(|r| r.id == *run)) {
+            let (attempts, keep) = how(&run);
+            cluster.engine.clean(&run, attempts, keep).await;
+        }
+    }
     let Ok(folders) = std::fs::read_dir(app.config.node().join("runs")) else { return };
     for folder in folders.flatten() {
         let Ok(run) = folder.file_name().to_string_lossy().parse::<RunId>() else { continue };
         if !live.iter().any(|r| r.id == run) && !lock_is_held(&folder.path()) {
-            app.conductor.engines().local.clean(&run).await;
+            let (attempts, keep) = how(&run);
+            app.conductor.engines().local.clean(&run, attempts, keep).await;
         }
     }
 }

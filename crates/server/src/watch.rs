@@ -70,7 +70,7 @@ async fn follow(conductor: &Conductor, at: AttemptRef, condition: Condition) {
         }
         Condition::Requeued { restarts, message } => {
             tracing::warn!(%run, attempt, message, "an attempt begins anew");
-            Event::Requeued { attempt: job + restarts, message }
+            Event::Requeued { job, attempt: job.saturating_add(restarts), message }
         }
         Condition::Missing => {
             conductor.submit_again(&run, attempt).await;

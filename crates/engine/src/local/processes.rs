@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::sync::Notify;
-use trainyard_api::RunId;
+use trainyard_api::{RunId, runner::KEEP_MARK};
 
 use super::{
     folders::Folders,
@@ -117,10 +117,13 @@ impl Engine for LocalEngine {
         None
     }
 
-    async fn clean(&self, run: &RunId) {
+    async fn clean(&self, run: &RunId, _: u32, keep: bool) {
         let folder = self.folders.of(run);
         while lock_is_held(&folder) {
             tokio::time::sleep(LEAVING).await;
+        }
+        if keep && let Err(error) = fs::create_dir(folder.join(KEEP_MARK)) {
+            tracing::debug!(%error, %run, "nothing is there to keep");
         }
         self.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|a, _| a.run != *run);
         let (folders, of) = (Arc::clone(&self.folders), run.clone());

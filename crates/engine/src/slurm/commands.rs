@@ -33,22 +33,31 @@ const PASSED: [&str; 18] = [
     "PIP_CERT",
     "PIP_INDEX_URL",
 ];
-/// What Slurm says when the same request may be granted later.
-const PASSING: [&str; 13] = [
-    "Unable to contact slurm controller",
-    "Socket timed out",
-    "Zero Bytes were transmitted",
-    "Connection refused",
-    "Connection reset",
-    "Transport endpoint",
-    "Resource temporarily unavailable",
-    "Slurm temporarily unable to accept job",
-    "Slurm backup controller in standby mode",
-    "Message receive failure",
-    "Unexpected message received",
-    "job submit limit",
-    "Slurmctld",
+/// What Slurm says of a job that it will never take as it is. Anything else may pass: a controller that is
+/// away, munge that is started anew, a limit on how many jobs may wait.
+const FINAL: [&str; 19] = [
+    "invalid partition",
+    "invalid account",
+    "invalid qos",
+    "invalid generic resource",
+    "invalid feature",
+    "invalid constraint",
+    "invalid node name",
+    "invalid job",
+    "invalid --",
+    "invalid time limit",
+    "time limit is invalid",
+    "node count specification invalid",
+    "requested node configuration is not available",
+    "memory required by task is not available",
+    "memory specification can not be satisfied",
+    "more processors requested than permitted",
+    "unrecognized option",
+    "not permitted to use this partition",
+    "violates accounting/qos policy",
 ];
+/// What stands beside the last of these when it is only about how many jobs wait.
+const TOO_MANY: [&str; 2] = ["maxsubmit", "grpsubmit"];
 
 /// The commands.
 pub(crate) struct Commands {
@@ -103,11 +112,12 @@ impl Commands {
 fn judge(program: &str, said: &str) -> TransportError {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let text = if lines.is_empty() { format!("{program} failed without a word") } else { lines.join("; ") };
-    let passes = |l: &str| PASSING.iter().any(|p| l.to_lowercase().contains(&p.to_lowercase()));
-    if lines.is_empty() || lines.iter().any(|l| passes(l)) {
-        TransportError::Unknown(text)
-    } else {
+    let lower = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|w| lower.contains(w));
+    if says(&FINAL) && !says(&TOO_MANY) {
         TransportError::Rejected(text)
+    } else {
+        TransportError::Unknown(text)
     }
 }
 
@@ -153,6 +163,13 @@ mod tests {
             "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
         ));
         assert!(passes(""));
+        assert!(passes("sbatch: error: Batch job submission failed: Protocol authentication error"));
+        assert!(passes(
+            "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+        ));
+        assert!(!passes(
+            "sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+        ));
         assert!(!passes(
             "sbatch: error: Batch job submission failed: Requested node configuration is not available"
         ));

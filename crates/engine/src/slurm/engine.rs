@@ -4,7 +4,10 @@
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -54,7 +57,7 @@ pub struct Settings {
 /// What was seen of Slurm.
 #[derive(Default)]
 struct Seen {
-    jobs: HashMap<String, Vec<Job>>,
+    jobs: Arc<HashMap<String, Vec<Job>>>,
     /// Why the last listing failed.
     trouble: Option<String>,
     /// Why jobs could not be submitted, by name.
@@ -65,6 +68,8 @@ struct Seen {
     strays: HashMap<u64, Instant>,
     /// Names of jobs that are to be stopped.
     stopping: HashSet<String>,
+    /// Jobs, and which start of each, whose runners have been told to ask.
+    nudged: HashSet<(u64, u32)>,
     /// Names of jobs that are being submitted.
     underway: HashSet<String>,
 }
@@ -78,6 +83,8 @@ pub struct SlurmEngine {
     submitting: Semaphore,
     program: OnceCell<PathBuf>,
     seen: Mutex<Seen>,
+    /// Jobs are being withdrawn or told.
+    tidying: Arc<AtomicBool>,
 }
 
 impl SlurmEngine {
@@ -91,8 +98,14 @@ impl SlurmEngine {
             submitting: Semaphore::new(AT_ONCE),
             program: OnceCell::new(),
             seen: Mutex::default(),
+            tidying: Arc::default(),
             settings,
         }
+    }
+
+    /// Runs of which there are folders, where nodes share them.
+    pub fn left(&self) -> Vec<RunId> {
+        self.shared.runs()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -153,10 +166,11 @@ impl SlurmEngine {
                 self.seen().refused.remove(name);
                 Ok(())
             }
-            Err(TransportError::Rejected(why)) => {
+            // What is there to be stored is not given up for that: an operator may mend it.
+            Err(TransportError::Rejected(why)) if placement.purpose == Purpose::Train => {
                 Err(SubmitError(format!("Slurm does not take the job: {why}")))
             }
-            Err(TransportError::Unknown(why)) => {
+            Err(TransportError::Unknown(why) | TransportError::Rejected(why)) => {
                 // It may be in the queue all the same: the next listings tell.
                 self.not_now(name, placement, why);
                 Ok(())
@@ -169,16 +183,31 @@ impl SlurmEngine {
         self.seen().refused.insert(name.to_owned(), why);
     }
 
+    /// Adds what lost runners logged last, where that is asked for: from a file system that may be slow.
+    async fn quote(&self, attempts: &[Watched], conditions: Vec<(Condition, bool)>) -> Vec<Condition> {
+        let mut quoted = Vec::with_capacity(conditions.len());
+        for (watched, (mut condition, quote)) in attempts.iter().zip(conditions) {
+            if let (true, Condition::Gone { message, .. }) = (quote, &mut condition) {
+                let log = self.shared.log(&self.names.job(&watched.at));
+                message.push_str(
+                    &tokio::task::spawn_blocking(move || last_words(&log)).await.unwrap_or_default(),
+                );
+            }
+            quoted.push(condition);
+        }
+        quoted
+    }
+
     /// Asks for all jobs; `None`: Slurm does not answer.
-    async fn list(&self) -> Option<HashMap<String, Vec<Job>>> {
+    async fn list(&self) -> Option<Arc<HashMap<String, Vec<Job>>>> {
         match self.transport.list().await {
             Ok(text) => {
-                let jobs = listing::parse(&text, &self.names);
+                let jobs = Arc::new(listing::parse(&text, &self.names));
                 let mut seen = self.seen();
                 if seen.trouble.take().is_some() {
                     tracing::info!("Slurm answers again");
                 }
-                seen.jobs.clone_from(&jobs);
+                seen.jobs = Arc::clone(&jobs);
                 Some(jobs)
             }
             Err(error) => {
@@ -195,58 +224,67 @@ impl SlurmEngine {
         }
     }
 
-    /// Stops what is to be stopped, and withdraws what nobody waits for.
-    async fn tidy(&self, watched: &HashSet<String>) {
+    /// Stops what is to be stopped, and withdraws what nobody waits for. In a task of its own, one at a time:
+    /// the next look does not wait for it.
+    fn tidy(&self, watched: &HashSet<String>) {
+        if self.tidying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (withdraw, nudge) = self.to_tidy(watched);
+        let (transport, tidying) = (Arc::clone(&self.transport), Arc::clone(&self.tidying));
+        tokio::spawn(async move {
+            // Those that have ended meanwhile are no news; the next look tells which have not.
+            if !withdraw.is_empty()
+                && let Err(error) = transport.withdraw(&withdraw).await
+            {
+                tracing::debug!(%error, "not all jobs were withdrawn");
+            }
+            if !nudge.is_empty()
+                && let Err(error) = transport.nudge(&nudge).await
+            {
+                tracing::debug!(%error, "not all runners were told");
+            }
+            tidying.store(false, Ordering::Release);
+        });
+    }
+
+    /// Jobs to withdraw, and jobs whose runners are to be told.
+    fn to_tidy(&self, watched: &HashSet<String>) -> (Vec<u64>, Vec<u64>) {
         let (mut withdraw, mut nudge) = (Vec::new(), Vec::new());
-        {
-            let mut seen = self.seen();
-            let Seen { jobs, strays, stopping, underway, .. } = &mut *seen;
-            let now = Instant::now();
-            let mut still = HashSet::new();
-            for (name, same) in jobs.iter() {
-                let ours = watched.contains(name) || underway.contains(name);
-                let runs = same.iter().any(|j| j.state == JobState::Running);
-                for (n, job) in same.iter().enumerate() {
-                    if stopping.contains(name) {
-                        match job.state {
-                            JobState::Waiting => withdraw.push(job.id),
-                            JobState::Running => nudge.push(job.id),
-                            JobState::Ended(_) => {}
-                        }
-                    } else if job.state == JobState::Waiting && (!ours || n > 0 || (runs && same.len() > 1)) {
-                        still.insert(job.id);
-                        if strays.entry(job.id).or_insert(now).elapsed() >= STRAY {
-                            tracing::warn!(
-                                job = job.id,
-                                name,
-                                "a job that nobody waits for is taken out of Slurm's queue"
-                            );
-                            withdraw.push(job.id);
-                        }
+        let mut seen = self.seen();
+        let Seen { jobs, strays, stopping, nudged, underway, .. } = &mut *seen;
+        let now = Instant::now();
+        let mut still = HashSet::new();
+        for (name, same) in jobs.iter() {
+            let ours = watched.contains(name) || underway.contains(name);
+            let runs = same.iter().any(|j| j.state == JobState::Running);
+            for (n, job) in same.iter().enumerate() {
+                if stopping.contains(name) {
+                    match job.state {
+                        JobState::Waiting => withdraw.push(job.id),
+                        // Each start of a job is told once.
+                        JobState::Running if nudged.insert((job.id, job.restarts)) => nudge.push(job.id),
+                        JobState::Running | JobState::Ended(_) => {}
+                    }
+                } else if job.state == JobState::Waiting && (!ours || n > 0 || (runs && same.len() > 1)) {
+                    still.insert(job.id);
+                    if strays.entry(job.id).or_insert(now).elapsed() >= STRAY {
+                        tracing::warn!(
+                            job = job.id,
+                            name,
+                            "a job that nobody waits for is taken out of Slurm's queue"
+                        );
+                        withdraw.push(job.id);
                     }
                 }
             }
-            strays.retain(|id, _| still.contains(id));
-            // A runner that has been told once is told; one that begins right now asks by itself.
-            stopping.retain(|name| {
-                watched.contains(name)
-                    && jobs.get(name).is_none_or(|same| same.iter().any(|j| j.state == JobState::Waiting))
-            });
         }
-        for (what, jobs) in [("withdrawn", &withdraw), ("told", &nudge)] {
-            if jobs.is_empty() {
-                continue;
-            }
-            let done = if what == "told" {
-                self.transport.nudge(jobs).await
-            } else {
-                self.transport.withdraw(jobs).await
-            };
-            if let Err(error) = done {
-                // Those that have ended meanwhile are no news; the next look tells which have not.
-                tracing::debug!(%error, what, "not all jobs");
-            }
+        strays.retain(|id, _| still.contains(id));
+        stopping.retain(|name| watched.contains(name) || underway.contains(name));
+        if stopping.is_empty() {
+            nudged.clear();
         }
+        (withdraw, nudge)
     }
 }
 
@@ -276,26 +314,23 @@ impl Engine for SlurmEngine {
             let judged = |w: &Watched| {
                 let name = self.names.job(&w.at);
                 if seen.underway.contains(&name) {
-                    return Condition::Alive;
+                    return (Condition::Alive, false);
                 }
                 let same = jobs.get(&name).map_or(&[][..], Vec::as_slice);
                 let missing = match same {
                     [] => seen.missing.entry(name.clone()).or_insert_with(Instant::now).elapsed(),
                     _ => Duration::ZERO,
                 };
-                let mut condition = judge(w, same, missing, self.settings.forgotten);
-                if let Condition::Gone { message, .. } = &mut condition
-                    && same.iter().all(|j| j.state.says_nothing())
-                {
-                    // Of an end that explains itself, the runner's own words are of no use.
-                    message.push_str(&last_words(&self.shared.log(&name)));
-                }
-                condition
+                let condition = judge(w, same, missing, self.settings.forgotten);
+                // Of an end that explains itself, the runner's own words are of no use.
+                let quote = matches!(condition, Condition::Gone { .. })
+                    && same.iter().all(|j| j.state.says_nothing());
+                (condition, quote)
             };
             attempts.iter().map(judged).collect()
         };
-        self.tidy(&watched).await;
-        conditions
+        self.tidy(&watched);
+        self.quote(attempts, conditions).await
     }
 
     async fn stop(&self, attempt: &AttemptRef) {
@@ -315,9 +350,10 @@ impl Engine for SlurmEngine {
         Some(words.unwrap_or_else(|| "its job is on its way to Slurm".to_owned()))
     }
 
-    async fn clean(&self, run: &RunId) {
-        let (shared, run, names) = (self.shared.clone(), run.clone(), self.names.of_run(run));
-        let removed = tokio::task::spawn_blocking(move || shared.remove(&run, &names)).await;
+    async fn clean(&self, run: &RunId, attempts: u32, keep: bool) {
+        let (shared, of) = (self.shared.clone(), run.clone());
+        let names: Vec<String> = (1..=attempts).map(|n| self.names.of(run, n)).collect();
+        let removed = tokio::task::spawn_blocking(move || shared.remove(&of, &names, keep)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "not all of a run's files in the shared folder are removed");
         }

@@ -66,8 +66,8 @@ pub async fn examine(settings: &Settings, server: Option<String>) -> Vec<Finding
 /// Has a job look around on a node.
 async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Transport) -> Vec<Finding> {
     let shared = Shared::new(settings.shared.clone(), None);
-    let names = Names::new(&settings.server);
-    let name = names.of_probe(std::process::id());
+    let names = Names::of_trials(&settings.server);
+    let name = names.trial(std::process::id());
     let (file, log) = (shared.ticket(&name), shared.log(&name));
     let node = settings.node.display().to_string();
     let probe = Probe { server, server_id: settings.server.clone(), node };

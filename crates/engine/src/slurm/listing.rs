@@ -49,14 +49,15 @@ impl Names {
         self.of(&attempt.run, attempt.job)
     }
 
-    /// The name of a trial job.
-    pub(crate) fn of_probe(&self, number: u32) -> String {
-        format!("{}probe-{number}", self.prefix)
+    /// The same for trial jobs, which are no runs.
+    pub(crate) fn of_trials(server: &str) -> Self {
+        let Self { prefix } = Self::new(server);
+        Self { prefix: prefix.replacen("trainyard", "trainyardtrial", 1) }
     }
 
-    /// How the names of all jobs of `run` begin.
-    pub(crate) fn of_run(&self, run: &RunId) -> String {
-        format!("{}{run}-", self.prefix)
+    /// The name of a trial job.
+    pub(crate) fn trial(&self, number: u32) -> String {
+        format!("{}{number}", self.prefix)
     }
 }
 

@@ -87,7 +87,7 @@ fn quoted(path: &Path) -> String {
 
 /// Whether `option` can be given to `sbatch` besides those that are set here; otherwise why not.
 pub fn check_option(option: &str) -> Result<(), String> {
-    const OURS: [&str; 12] = [
+    const OURS: [&str; 15] = [
         "parsable",
         "job-name",
         "output",
@@ -100,6 +100,9 @@ pub fn check_option(option: &str) -> Result<(), String> {
         "wait",
         "requeue",
         "no-requeue",
+        "clusters",
+        "comment",
+        "test-only",
     ];
     let Some(name) = option.strip_prefix("--") else {
         return Err(format!(

@@ -78,41 +78,39 @@ impl Shared {
         Ok(path)
     }
 
-    /// Removes what is there of a run. What is marked as kept is put aside.
-    pub(crate) fn remove(&self, run: &RunId, names: &str) -> io::Result<()> {
-        each(&self.jobs(), names, fs::remove_file)?;
-        let Some(node) = &self.node else { return Ok(()) };
-        each(&node.join("runs"), &format!("{run}."), |folder| {
-            if !folder.join(KEEP_MARK).exists() {
-                return fs::remove_dir_all(folder);
+    /// Runs of which there are folders, where those are shared.
+    pub(crate) fn runs(&self) -> Vec<RunId> {
+        let runs = self.node.iter().filter_map(|n| fs::read_dir(n.join("runs")).ok()).flatten().flatten();
+        runs.filter_map(|e| e.file_name().to_str()?.split('.').next()?.parse().ok()).collect()
+    }
+
+    /// Removes what is there of a run whose attempts' jobs would be called `names`. What is marked as kept is
+    /// put aside, and with `keep` all. The first error is returned after all was tried.
+    pub(crate) fn remove(&self, run: &RunId, names: &[String], keep: bool) -> io::Result<()> {
+        let mut result = Ok(());
+        let mut note = |done: io::Result<()>| match done {
+            Err(e) if e.kind() != io::ErrorKind::NotFound && result.is_ok() => result = Err(e),
+            _ => {}
+        };
+        for (n, name) in (1..).zip(names) {
+            note(fs::remove_file(self.ticket(name)));
+            note(fs::remove_file(self.log(name)));
+            let Some(node) = &self.node else { continue };
+            let folder = node.join("runs").join(format!("{run}.{n}"));
+            if keep || folder.join(KEEP_MARK).exists() {
+                let kept = node.join(KEPT_FOLDER);
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&kept);
+                note(made.and_then(|()| fs::rename(&folder, kept.join(format!("{run}.{n}")))));
+            } else {
+                note(fs::remove_dir_all(folder));
             }
-            let kept = node.join(KEPT_FOLDER);
-            DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
-            fs::rename(&folder, kept.join(folder.file_name().unwrap_or_default()))
-        })
+        }
+        result
     }
 }
 
 fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Does `act` to every entry whose name begins with `prefix`; one that is gone by then is no error.
-fn each(folder: &Path, prefix: &str, act: impl Fn(PathBuf) -> io::Result<()>) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(prefix) {
-            continue;
-        }
-        match act(entry.path()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
-        }
-    }
-    Ok(())
 }
 
 /// A number for what is in `file`: 64-bit FNV-1a (Fowler, Noll, Vo). It tells builds apart, and is no proof
@@ -176,7 +174,8 @@ mod tests {
                 fs::create_dir(folder.join(KEEP_MARK)).unwrap();
             }
         }
-        shared.remove(&run, "trainyard-s-training-abcdefghi-").unwrap();
+        let names = [1, 2].map(|n| format!("trainyard-s-training-abcdefghi-{n}"));
+        shared.remove(&run, &names, false).unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read_dir(shared.jobs()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);

@@ -21,6 +21,9 @@ use crate::{
     state::App,
 };
 
+/// More often no job is started anew.
+const MOST_RESTARTS: u32 = 10_000;
+
 /// A job whose runner has shown its pass.
 pub(crate) struct Job {
     run: RunId,
@@ -47,12 +50,18 @@ pub(crate) async fn board(
     Job { run: id, job }: Job,
     Body(boarding): Body<Boarding>,
 ) -> Answer<Json<Boarded>> {
+    if boarding.restarts > MOST_RESTARTS {
+        return Err(Refusal::new(
+            Code::Request,
+            format!("a job is not started anew {} times", boarding.restarts),
+        ));
+    }
     let attempt = job.saturating_add(boarding.restarts);
     let mut run = app.store.run(&id)?.run;
-    if run.attempt < attempt {
+    if run.attempt < attempt && run.active().is_some_and(|a| a.job == job) {
         // This start is the first that we hear of it.
         let message = format!("job {} was started again, on {}", boarding.id, boarding.node);
-        run = app.conductor.apply(&id, vec![stamp(Event::Requeued { attempt, message })]).await?.run;
+        run = app.conductor.apply(&id, vec![stamp(Event::Requeued { job, attempt, message })]).await?.run;
     }
     refuse_late(&id, &run, job, attempt)?;
     let event = Event::Placed { attempt, node: boarding.node.clone(), gpus: boarding.gpus };
