@@ -27,6 +27,14 @@ pub(crate) fn judge(watched: &Watched, jobs: &[Job], missing: Duration, forgotte
         let message = format!("Slurm started job {id} again");
         return Condition::Requeued { restarts: job.restarts, message };
     }
+    if job.state == JobState::Waiting && watched.boarded && watched.silence >= forgotten {
+        // The controller forgot that it had started it. When it does so again, that start is refused; one
+        // that is held never begins.
+        let silent = watched.silence.as_secs() / 60;
+        let message =
+            format!("job {id} is back in Slurm's queue, and its runner has been silent for {silent} min");
+        return Condition::Gone { message, code: None };
+    }
     let JobState::Ended(end) = job.state else { return Condition::Alive };
     if !watched.boarded && end == End::Cancelled {
         return Condition::Withdrawn(format!("job {id} was cancelled in Slurm before it began"));
@@ -98,6 +106,8 @@ mod tests {
         }
         assert_eq!(judged(&watched(1, 1, true, 10), &[], 3600), Condition::Alive);
         assert_eq!(judged(&watched(1, 1, true, 3600), &[], 10), Condition::Alive, "Slurm was away");
+        assert_eq!(judged(&watched(1, 1, true, 3600), &[job("RUNNING", 0)], 0), Condition::Alive);
+        assert_eq!(judged(&watched(1, 1, false, 3600), &[job("PENDING", 0)], 0), Condition::Alive);
     }
 
     #[test]
@@ -114,6 +124,8 @@ mod tests {
             assert!(message.starts_with("job 7 "), "{message}");
         }
         assert!(matches!(judged(&watched(1, 1, true, 601), &[], 601), Condition::Gone { .. }));
+        let held = job("REQUEUE_HOLD", 0);
+        assert!(matches!(judged(&watched(1, 1, true, 601), &[held], 0), Condition::Gone { .. }));
     }
 
     #[test]
