@@ -265,6 +265,33 @@ fn runner_of(id: &str) -> i32 {
 }
 
 #[test]
+fn a_run_that_has_to_make_room_begins_again_when_there_is_room() {
+    let shape = Shape {
+        nodes: 1,
+        more: "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n\
+               PartitionName=high Nodes=n1 PriorityTier=10 MaxTime=INFINITE State=UP",
+        ..Shape::default()
+    };
+    let urgent = format!(
+        "{WHOLE}\n[compute.urgent]\ncpus = 4\nmemory = '4GiB'\n[compute.urgent.slurm]\npartition = 'high'"
+    );
+    let Some(yard) = yard(shape, &urgent) else { return };
+    let code = code_folder(yard.dir.path(), &[("main.sh", "true\n")]);
+    let id = yard.train_set(&code, &yard.manifest("humble", TWICE), &[&sized("whole")]);
+    yard.wait_log(&id, "attempt on");
+    yard.put("second", b"");
+    let first = yard.train_set(&code, &yard.manifest("urgent", "echo first"), &[&sized("urgent")]);
+    assert_eq!(yard.wait_end(&first)["state"], "completed");
+    let status = yard.wait_end(&id);
+    assert_eq!(
+        (status["state"].as_str(), status["attempt"].as_u64()),
+        (Some("completed"), Some(2)),
+        "{status:#}"
+    );
+    assert_eq!(printed(&yard, &id, "attempt on"), 2);
+}
+
+#[test]
 fn a_node_that_loses_its_power_is_left_for_another() {
     let Some(mut yard) = yard(Shape::default(), "") else { return };
     let id = yard.train("powerless", TWICE);

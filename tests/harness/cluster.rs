@@ -133,7 +133,7 @@ impl Cluster {
              SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=2\n\
              ReturnToService=2\nSlurmdParameters=config_overrides\nSlurmdTimeout={patience}\n\
              SlurmctldTimeout=30\nMessageTimeout=5\nTCPTimeout=2\nHealthCheckInterval=0\nInactiveLimit=0\n\
-             KillWait=5\nMinJobAge=300\nJobRequeue=1\nAccountingStorageType=accounting_storage/none\n{more}\n",
+             KillWait=5\nMinJobAge=300\nJobRequeue=1\nAccountingStorageType=accounting_storage/none\n",
             host = self.host,
             port = free_port(),
         );
@@ -146,7 +146,7 @@ impl Cluster {
             ));
         }
         text.push_str(&format!(
-            "PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n"
+            "PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n{more}\n"
         ));
         fs::write(self.conf(), text).unwrap();
         fs::write(self.path("gres.conf"), format!("Name=gpu File={root}/gpu/gpu[0-{}]\n", GPUS - 1)).unwrap();
