@@ -298,6 +298,9 @@ fn a_node_that_loses_its_power_is_left_for_another() {
     yard.wait_log(&id, "attempt on");
     yard.put("second", b"");
     let node = cluster(&yard).say("squeue", &["-h", "-o", "%B"]).trim().to_owned();
+    wait_for("what the first attempt wrote is in the bucket", PATIENCE, || {
+        yard.results(&id).contains_key(&format!("of-{node}")).then_some(())
+    });
     yard.cluster.as_mut().unwrap().power_off(&node);
     let status = yard.wait_end(&id);
     assert_eq!(

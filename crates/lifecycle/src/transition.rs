@@ -188,7 +188,13 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
     run.attempt = attempt;
     run.reported = 0;
     run.running_at = run.running_at.or(Some(at));
-    run.state = State::Active(Active {
+    run.state = State::Active(here(node, gpus));
+    Vec::new()
+}
+
+/// A place on this machine.
+fn here(node: &str, gpus: &[String]) -> Active {
+    Active {
         purpose: Purpose::Train,
         stage: Stage::Placed,
         gpus: gpus.to_vec(),
@@ -199,8 +205,7 @@ fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) ->
         folder: 0,
         fresh: false,
         interrupted: None,
-    });
-    Vec::new()
+    }
 }
 
 fn place_failed(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Action> {
@@ -342,19 +347,7 @@ fn cancel(run: &mut Run, at: Time) -> Vec<Action> {
         State::Queued if run.claimed => {
             run.cancel_asked = true;
             let lost = failure(Code::RunnerLost, "an earlier runner of the run was lost");
-            let node = "this machine".to_owned();
-            let last = Active {
-                purpose: Purpose::Train,
-                stage: Stage::Placed,
-                gpus: Vec::new(),
-                node,
-                failure: None,
-                engine: EngineName::Local,
-                job: 0,
-                folder: 0,
-                fresh: false,
-                interrupted: None,
-            };
+            let last = here("this machine", &[]);
             vec![Action::Dequeue, salvage_next(run, last, lost)]
         }
         State::Queued => {

@@ -21,6 +21,7 @@ const ASK: Duration = Duration::from_secs(5);
 const ASK_ON_CLUSTER: Duration = Duration::from_secs(2);
 /// A cluster tells the program and its runner to stop at the same moment: how long apart that may be seen.
 const SAME_MOMENT: Duration = Duration::from_millis(500);
+/// The same where it is unlikely.
 const NO_TIME: Duration = Duration::from_millis(5);
 
 /// The signals that a runner is told with.

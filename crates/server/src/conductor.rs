@@ -434,10 +434,10 @@ impl Conductor {
     fn announce(&self, run: &RunId) {
         self.0.logs.close(run);
         self.0.metrics.close(run);
+        // Now: a run that is deleted has no record in a moment.
+        let Ok(Record { id, run, spec, .. }) = self.0.store.run(run) else { return };
         let conductor = self.clone();
-        let run = run.clone();
         tokio::spawn(async move {
-            let Ok(Record { id, run, spec, .. }) = conductor.0.store.run(&run) else { return };
             if let Some(engine) = conductor.0.engines.get(spec.engine) {
                 engine.clean(&id, run.attempt, run.is_abandoned()).await;
             }
