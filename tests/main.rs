@@ -18,6 +18,7 @@ mod harness;
 mod ibm_client;
 mod identity;
 mod isolation;
+mod learners;
 mod life;
 mod limits;
 mod metrics;

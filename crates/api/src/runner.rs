@@ -13,6 +13,9 @@ use crate::{Connection, Failure, Metric, RunId, Secret, Time};
 /// Header of answers to runners that names the server.
 pub const SERVER_HEADER: &str = "x-trainyard-server";
 
+/// Header of requests of runners that says which learner of several the runner is; absent: the first.
+pub const LEARNER_HEADER: &str = "x-trainyard-learner";
+
 /// Name of what a runner puts into its run's folder when the results exist only there: the engine, which
 /// otherwise uses the folder again, then moves it to [`KEPT_FOLDER`].
 pub const KEEP_MARK: &str = "keep";
@@ -58,6 +61,13 @@ pub struct Ticket {
     /// Who placed the runner.
     #[serde(default)]
     pub engine: EngineName,
+    /// Which learner of the attempt it is, from 1.
+    #[serde(default = "one")]
+    pub learner: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Who places runners.
@@ -151,6 +161,9 @@ pub struct Boarding {
     pub node: String,
     /// Ids of the GPUs that the engine gave it.
     pub gpus: Vec<String>,
+    /// Which learner of the attempt it is, from 1.
+    #[serde(default = "one")]
+    pub learner: u32,
 }
 
 /// The server's answer: what this start of the job works with.
@@ -160,6 +173,25 @@ pub struct Boarded {
     pub ticket: Ticket,
     /// The name of its folder, among those of runs on the node.
     pub folder: String,
+    /// How many learners the attempt has.
+    #[serde(default = "one")]
+    pub learners: u32,
+}
+
+impl Boarded {
+    /// The name of the folder of a learner that began with `attempt` of `run`.
+    pub fn folder_name(run: &RunId, attempt: u32, learner: u32) -> String {
+        if learner == 1 { format!("{run}.{attempt}") } else { format!("{run}.{attempt}.{learner}") }
+    }
+}
+
+/// Where the learners of an attempt reach each other, once all have staged in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Team {
+    /// Addresses, the first learner's first.
+    pub addresses: Vec<String>,
+    /// A port that was free at the first learner.
+    pub port: u16,
 }
 
 /// Why an attempt was placed.
@@ -251,6 +283,12 @@ pub struct WorkOrder {
     pub max_run_time: u64,
     /// Seconds between TERM and KILL.
     pub grace: u64,
+    /// Which learner this is, from 1.
+    #[serde(default = "one")]
+    pub learner: u32,
+    /// How many learners there are.
+    #[serde(default = "one")]
+    pub learners: u32,
     /// A cancel came before the runner did.
     pub canceled: bool,
     /// Bytes of the log of the attempt before this one that the server has.
@@ -279,6 +317,13 @@ pub enum Exit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum RunnerEvent {
+    /// One of several learners has staged in, and waits for the others.
+    Ready {
+        /// Where the others reach it.
+        address: String,
+        /// A port there that was free.
+        port: u16,
+    },
     /// The program was started.
     Started,
     /// The program ended, and nothing of it is left.
@@ -317,7 +362,7 @@ pub struct Point {
 }
 
 /// The server's answer to a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// Events up to this sequence number are journaled.
     pub seq: u64,
@@ -328,4 +373,7 @@ pub struct Ack {
     pub metrics: u64,
     /// The owner asked for a cancel.
     pub cancel: bool,
+    /// Why this learner is to end its program, although nobody canceled the run: another one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
 }

@@ -80,6 +80,12 @@ pub enum Command {
         /// The file that says what is to be looked at, in place of work.
         #[arg(long, conflicts_with = "ticket")]
         probe: Option<PathBuf>,
+        /// The runner is that of a further learner.
+        #[arg(long, requires = "ticket")]
+        others: bool,
+        /// What starts the runners of the other learners.
+        #[arg(last = true, requires = "ticket", conflicts_with = "others")]
+        command: Vec<String>,
     },
 }
 
@@ -360,6 +366,9 @@ pub struct LogsArguments {
     /// Only lines that match this regular expression.
     #[arg(long, value_name = "REGEX")]
     pub grep: Option<String>,
+    /// The log of this learner, of a run with several; 1 is the first.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub learner: Option<u32>,
     /// Go on until the run ends.
     #[arg(short, long)]
     pub follow: bool,

@@ -28,6 +28,8 @@ pub struct MonitorOptions {
     pub no_follow: bool,
     /// Frames of one kind alone: `log`, `metrics` or `state`.
     pub only: Option<&'static str>,
+    /// Whose log, where a run has several learners; absent: the first one's.
+    pub learner: Option<u32>,
 }
 
 /// First and longest pause before a broken monitor is taken up again.
@@ -86,6 +88,9 @@ impl Monitor {
             }
             if let Some(only) = self.options.only {
                 query.append_pair("only", only);
+            }
+            if let Some(learner) = self.options.learner {
+                query.append_pair("learner", &learner.to_string());
             }
             query.append_pair("follow", if self.options.no_follow { "false" } else { "true" });
         }

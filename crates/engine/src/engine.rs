@@ -27,11 +27,13 @@ pub struct Placement {
     pub ticket: Ticket,
     /// Train, or store what is left.
     pub purpose: Purpose,
-    /// What it needs of a node.
+    /// What each learner needs of a node.
     pub demand: Demand,
+    /// How many learners the attempt has: so many runners, each on a node of its own, all or none.
+    pub learners: u32,
     /// How the engine's job is asked for, where it has jobs.
     pub options: JobOptions,
-    /// The node of an earlier attempt whose files this one goes on with; absent where there are none.
+    /// The node, or several as Slurm lists them, of an earlier attempt whose files this one goes on with; absent where there are none.
     pub node: Option<String>,
 }
 
@@ -72,6 +74,17 @@ pub enum Condition {
     },
 }
 
+/// What a run that is over may have left on its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// How many attempts it had.
+    pub attempts: u32,
+    /// How many learners each had.
+    pub learners: u32,
+    /// It was stored nowhere, and is put aside.
+    pub keep: bool,
+}
+
 /// The engine will not start this runner. Nothing of the attempt is left behind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -93,7 +106,6 @@ pub trait Engine: Send + Sync {
     /// What an attempt in the engine's queue waits for, in words.
     fn explain(&self, attempt: &AttemptRef) -> Option<String>;
 
-    /// Throws away what the run left on its node in so many attempts, once its runner is gone; `keep`: puts it
-    /// aside, because it was stored nowhere.
-    async fn clean(&self, run: &RunId, attempts: u32, keep: bool);
+    /// Throws away what the run left on its nodes, once its runners are gone.
+    async fn clean(&self, run: &RunId, left: Left);
 }

@@ -11,4 +11,4 @@ pub mod local;
 pub mod slurm;
 
 pub use compute::{Computes, UnknownCompute};
-pub use engine::{AttemptRef, Condition, Engine, Placement, SubmitError, Watched};
+pub use engine::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched};

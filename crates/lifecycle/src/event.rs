@@ -6,6 +6,8 @@ use trainyard_api::{
     runner::{EngineName, Exit},
 };
 
+use crate::learners::{first, is_first};
+
 /// An event of a run's journal. New variants may be added; what stands here is never changed,
 /// because old journals are read for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,9 @@ pub enum Event {
         attempt: u32,
         /// Which engine.
         engine: EngineName,
+        /// How many learners begin together, each with a runner of its own.
+        #[serde(default = "first", skip_serializing_if = "is_first")]
+        learners: u32,
     },
     /// The scheduler gave the attempt a place, and the engine is about to start its runner; or a runner
     /// that an engine's own queue has started says where it is.
@@ -41,6 +46,15 @@ pub enum Event {
     Claimed {
         /// The attempt.
         attempt: u32,
+    },
+    /// A learner has staged in, and waits for the others.
+    Ready {
+        /// The attempt.
+        attempt: u32,
+        /// Where the others reach it.
+        address: String,
+        /// A port there that was free.
+        port: u16,
     },
     /// The program was started.
     Started {
@@ -96,6 +110,7 @@ impl Event {
             | Self::Placed { attempt, .. }
             | Self::PlaceFailed { attempt, .. }
             | Self::Claimed { attempt }
+            | Self::Ready { attempt, .. }
             | Self::Started { attempt }
             | Self::Exited { attempt, .. }
             | Self::Finished { attempt, .. }
@@ -110,9 +125,12 @@ impl Event {
 pub struct Stamped {
     /// When it happened, by the clock of whoever saw it.
     pub at: Time,
-    /// Sequence number within the attempt; only what a runner reports has one.
+    /// Sequence number within what the learner reports in the attempt; only reports have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// Which learner's runner says so, from 1.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub learner: u32,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,

@@ -6,10 +6,12 @@
 
 mod event;
 mod exit;
+mod learners;
 mod state;
 mod transition;
 
 pub use event::{Event, Stamped};
 pub use exit::explain_exit;
+pub use learners::Learner;
 pub use state::{Active, Ended, MAX_ATTEMPTS, MAX_TRAIN_ATTEMPTS, Outcome, Run, Stage, State};
 pub use transition::{Action, apply, fold};

@@ -6,6 +6,8 @@ use trainyard_api::{
     runner::{EngineName, Exit, Purpose},
 };
 
+use crate::Learner;
+
 /// Attempts to run the program that may be lost before it started, until the run is given up.
 pub const MAX_TRAIN_ATTEMPTS: u32 = 3;
 /// Attempts of both kinds: storing what a run left is worth more tries than that.
@@ -90,13 +92,20 @@ pub struct Active {
     /// The engine says what follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted: Option<Failure>,
+    /// Its learners, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<Learner>,
+    /// The learner whose failure ends the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ender: Option<u32>,
 }
 
 /// How far an attempt is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// In an engine's own queue.
+    #[default]
     Waiting,
     /// Given to the engine; the runner has not shown up yet.
     Placed,
@@ -116,6 +125,9 @@ pub struct Ended {
     /// It was given up: what its program wrote was not stored, and is where its last runner was.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
+    /// The learner that it failed of, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learner: Option<u32>,
 }
 
 /// How a run ended.
@@ -195,6 +207,14 @@ impl Run {
     /// Whether it was given up without what its program wrote having been stored.
     pub fn is_abandoned(&self) -> bool {
         matches!(&self.state, State::Ended(e) if e.abandoned)
+    }
+
+    /// The learner that it failed of; the first where that is not known, or there is one.
+    pub fn failed_learner(&self) -> u32 {
+        match &self.state {
+            State::Ended(Ended { learner: Some(learner), .. }) => *learner,
+            _ => 1,
+        }
     }
 
     /// Why it failed, or what could not be stored on a cancel.

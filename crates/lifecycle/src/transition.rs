@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 use trainyard_api::{
     Code, Failure, Phase, Time, Transition,
-    runner::{EngineName, Purpose},
+    runner::{EngineName, Exit, Purpose},
 };
 
 use crate::{
-    Active, Ended, Event, MAX_ATTEMPTS, MAX_TRAIN_ATTEMPTS, Outcome, Run, Stage, Stamped, State, explain_exit,
+    Active, Ended, Event, Learner, MAX_ATTEMPTS, MAX_TRAIN_ATTEMPTS, Outcome, Run, Stage, Stamped, State,
+    explain_exit,
+    learners::{self, Sum},
 };
 
 /// What has to be done once an event is durable. Doing it twice is harmless.
@@ -47,19 +49,22 @@ pub enum Action {
 /// Applies one event; returns what is to be done. Nothing to do does not mean nothing changed:
 /// compare the runs for that.
 pub fn apply(run: &mut Run, stamped: &Stamped) -> Vec<Action> {
-    let Stamped { at, seq, event } = stamped;
+    let Stamped { at, seq, learner, event } = stamped;
+    if *learner != 1 && run.active().is_none_or(|a| a.learner(*learner).is_none()) {
+        return Vec::new();
+    }
     if let Some(seq) = seq {
         // Reports of a runner come at least once; only the next one in order counts.
-        if event.attempt() != Some(run.attempt) || *seq != run.reported + 1 {
+        if event.attempt() != Some(run.attempt) || *seq != run.reported_by(*learner) + 1 {
             return Vec::new();
         }
     }
     let before = run.phase();
-    let actions = step(run, event, *at);
+    let actions = step(run, event, *learner, *at);
     if let Some(seq) = seq
         && event.attempt() == Some(run.attempt)
     {
-        run.reported = *seq;
+        run.note_report(*learner, *seq);
     }
     let phase = run.phase();
     if phase != before {
@@ -82,25 +87,29 @@ pub fn fold<'a>(journal: impl IntoIterator<Item = &'a Stamped>) -> Option<Run> {
     Some(run)
 }
 
-fn step(run: &mut Run, event: &Event, at: Time) -> Vec<Action> {
+fn step(run: &mut Run, event: &Event, learner: u32, at: Time) -> Vec<Action> {
     match event {
         // The fold starts from it; a second one is a duplicate.
         Event::Submitted => Vec::new(),
-        Event::Handed { attempt, engine } => handed(run, *attempt, *engine),
-        Event::Placed { attempt, node, gpus } => placed(run, *attempt, node, gpus, at),
+        Event::Handed { attempt, engine, learners } => {
+            let several = if *learners > 1 { *learners } else { 0 };
+            handed(run, *attempt, *engine, vec![Learner::default(); several as usize])
+        }
+        Event::Placed { attempt, node, gpus } => placed(run, *attempt, learner, (node, gpus), at),
         Event::PlaceFailed { attempt, message } => place_failed(run, *attempt, message, at),
         Event::Claimed { attempt } => {
             run.claimed |= current(run, *attempt).is_some();
-            advance(run, *attempt, Stage::StagingIn)
+            advance(run, *attempt, learner, Stage::StagingIn)
         }
-        Event::Started { attempt } => advance(run, *attempt, Stage::Running),
-        Event::Exited { attempt, exit } => {
-            if current(run, *attempt).is_some() {
-                run.exit = Some(*exit);
+        Event::Ready { attempt, address, port } => {
+            if let Some(active) = current(run, *attempt) {
+                learners::ready(active, learner, address, *port);
             }
-            advance(run, *attempt, Stage::StagingOut)
+            Vec::new()
         }
-        Event::Finished { attempt, failure } => finished(run, *attempt, failure.as_ref(), at),
+        Event::Started { attempt } => advance(run, *attempt, learner, Stage::Running),
+        Event::Exited { attempt, exit } => exited(run, *attempt, learner, *exit),
+        Event::Finished { attempt, failure } => finished(run, *attempt, learner, failure.as_ref(), at),
         Event::Lost { attempt, message, code } => lost(run, *attempt, message, code.as_deref(), at),
         Event::Requeued { job, attempt, .. } => requeued(run, *job, *attempt),
         Event::CancelAsked => cancel(run, at),
@@ -116,7 +125,7 @@ fn current(run: &mut Run, attempt: u32) -> Option<&mut Active> {
     }
 }
 
-fn handed(run: &mut Run, attempt: u32, engine: EngineName) -> Vec<Action> {
+fn handed(run: &mut Run, attempt: u32, engine: EngineName, learners: Vec<Learner>) -> Vec<Action> {
     if run.state != State::Queued || attempt != run.attempt + 1 {
         return Vec::new();
     }
@@ -133,6 +142,8 @@ fn handed(run: &mut Run, attempt: u32, engine: EngineName) -> Vec<Action> {
         folder: attempt,
         fresh: false,
         interrupted: None,
+        learners,
+        ender: None,
     });
     Vec::new()
 }
@@ -151,6 +162,9 @@ fn requeued(run: &mut Run, job: u32, attempt: u32) -> Vec<Action> {
         stage: Stage::Waiting,
         gpus: Vec::new(),
         interrupted: None,
+        // A salvage that begins again need not look at what is stored.
+        learners: if active.purpose == Purpose::Train { active.anew() } else { active.left() },
+        ender: None,
         ..active.clone()
     };
     run.attempt = attempt;
@@ -166,10 +180,23 @@ fn requeued(run: &mut Run, job: u32, attempt: u32) -> Vec<Action> {
     actions
 }
 
-fn placed(run: &mut Run, attempt: u32, node: &str, gpus: &[String], at: Time) -> Vec<Action> {
+fn placed(
+    run: &mut Run,
+    attempt: u32,
+    learner: u32,
+    (node, gpus): (&str, &[String]),
+    at: Time,
+) -> Vec<Action> {
+    if let Some(active) = current(run, attempt) {
+        learners::came(active, learner, gpus);
+    }
     if let Some(active) = current(run, attempt)
         && active.stage == Stage::Waiting
     {
+        if learner != 1 {
+            // The first one has the others started.
+            return Vec::new();
+        }
         active.stage = Stage::Placed;
         if active.fresh {
             // Until now there was only what an earlier one left, and who stores that goes on with it.
@@ -205,6 +232,8 @@ fn here(node: &str, gpus: &[String]) -> Active {
         folder: 0,
         fresh: false,
         interrupted: None,
+        learners: Vec::new(),
+        ender: None,
     }
 }
 
@@ -233,17 +262,45 @@ fn place_failed(run: &mut Run, attempt: u32, message: &str, at: Time) -> Vec<Act
     end(run, Some(failure), at)
 }
 
-/// Stages only go forward: a late report changes nothing.
-fn advance(run: &mut Run, attempt: u32, stage: Stage) -> Vec<Action> {
-    if let Some(active) = current(run, attempt)
-        && active.stage < stage
-    {
-        active.stage = stage;
+/// Stages only go forward: a late report changes nothing. The first of several learners counts.
+fn advance(run: &mut Run, attempt: u32, learner: u32, stage: Stage) -> Vec<Action> {
+    if let Some(active) = current(run, attempt) {
+        learners::reached(active, learner, stage);
+        active.stage = active.stage.max(stage);
     }
     Vec::new()
 }
 
-fn finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -> Vec<Action> {
+/// The program of a learner ended. Of several, all have to.
+fn exited(run: &mut Run, attempt: u32, learner: u32, exit: Exit) -> Vec<Action> {
+    let canceled = run.cancel_asked;
+    let Some(active) = current(run, attempt) else { return Vec::new() };
+    let ended = if active.learners.is_empty() {
+        Some(exit)
+    } else {
+        learners::exited(active, learner, exit, canceled)
+    };
+    if ended.is_some() {
+        active.stage = Stage::StagingOut;
+        run.exit = ended;
+    }
+    Vec::new()
+}
+
+fn finished(run: &mut Run, attempt: u32, learner: u32, reported: Option<&Failure>, at: Time) -> Vec<Action> {
+    let cancel_asked = run.cancel_asked;
+    let Some(active) = current(run, attempt) else { return Vec::new() };
+    if active.learners.is_empty() {
+        return all_finished(run, attempt, reported, at);
+    }
+    match learners::finished(active, learner, reported, cancel_asked) {
+        Sum::Open => Vec::new(),
+        Sum::Stopped(failure) => all_finished(run, attempt, Some(&failure), at),
+        Sum::Over(failure) => all_finished(run, attempt, failure.as_ref(), at),
+    }
+}
+
+fn all_finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Time) -> Vec<Action> {
     let (exit, cancel_asked) = (run.exit, run.cancel_asked);
     let Some(active) = current(run, attempt) else { return Vec::new() };
     let stopped = reported.filter(|f| f.code == Code::NodeStopped.as_str());
@@ -284,6 +341,8 @@ fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time
         let failure = if code.is_some() { lost } else { Failure { message: message.to_owned(), ..stopped } };
         return end(run, Some(failure), at);
     }
+    // The learner that failed before that is the reason.
+    let reason = active.reason();
     let release = Action::Release { attempt };
     let salvage = active.purpose == Purpose::Salvage;
     let local = active.engine == EngineName::Local;
@@ -296,10 +355,10 @@ fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time
     let may_have_run = claimed || salvage;
     let given_up = attempt >= MAX_TRAIN_ATTEMPTS && !program_ran;
     if attempt >= MAX_ATTEMPTS || (given_up && !may_have_run) {
-        let failure = active.failure.take().unwrap_or(lost);
+        let failure = active.failure.take().or(reason).unwrap_or(lost);
         return give_up(run, failure, may_have_run, at);
     }
-    let failure = active.failure.take().unwrap_or(lost);
+    let failure = active.failure.take().or(reason).unwrap_or(lost);
     let last = active.clone();
     if program_ran || (may_have_run && (cancel_asked || given_up)) {
         // The program may have trained for weeks: never start it again, store what it left.
@@ -315,7 +374,7 @@ fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time
     }
     run.losses += 1;
     let next = run.attempt + 1;
-    handed(run, next, last.engine);
+    handed(run, next, last.engine, last.anew());
     if let State::Active(active) = &mut run.state {
         // The program may have been started without the server hearing of it: the next runner finds that
         // out where the last one was.
@@ -335,6 +394,9 @@ fn salvage_next(run: &mut Run, last: Active, failure: Failure) -> Action {
         gpus: Vec::new(),
         failure: Some(failure),
         job: if queued { run.attempt } else { 0 },
+        learners: last.left(),
+        // Of that the run has failed.
+        ender: None,
         ..last
     });
     let attempt = run.attempt;
@@ -386,7 +448,8 @@ fn end(run: &mut Run, failure: Option<Failure>, at: Time) -> Vec<Action> {
         None => Outcome::Completed,
     };
     let was_active = matches!(run.state, State::Active(_));
-    run.state = State::Ended(Ended { outcome, abandoned: false });
+    let learner = run.active().and_then(|a| a.ender);
+    run.state = State::Ended(Ended { outcome, abandoned: false, learner });
     run.finished_at = Some(at);
     let mut actions = Vec::new();
     if was_active {

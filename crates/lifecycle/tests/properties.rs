@@ -20,7 +20,12 @@ fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
     let attempt = 0..5u32;
     let exit = prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(3)), Just(Exit::Signal(9))];
     prop_oneof![
-        1 => attempt.clone().prop_map(|a| (Event::Handed { attempt: a, engine: EngineName::Slurm }, None)),
+        1 => (attempt.clone(), prop_oneof![Just(1u32), Just(3)]).prop_map(|(a, learners)| {
+            (Event::Handed { attempt: a, engine: EngineName::Slurm, learners }, None)
+        }),
+        1 => (attempt.clone(), 1..4u64).prop_map(|(a, s)| {
+            (Event::Ready { attempt: a, address: "n".into(), port: 1 }, Some(s))
+        }),
         1 => attempt.clone().prop_map(|a| (Event::Requeued { job: a.min(2), attempt: a, message: "node".into() }, None)),
         1 => (attempt.clone(), 1..4u64).prop_map(|(a, s)| {
             (Event::Finished { attempt: a, failure: Some(stopped()) }, Some(s))
@@ -41,7 +46,14 @@ fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
 }
 
 fn stamp(n: usize, event: Event, seq: Option<u64>) -> Stamped {
-    Stamped { at: Time(1_000 + n as i64), seq, event }
+    Stamped { at: Time(1_000 + n as i64), seq, learner: 1, event }
+}
+
+/// The same, said by one of three learners where it is something that a runner says.
+fn said(n: usize, event: Event, seq: Option<u64>) -> Stamped {
+    let runners = seq.is_some() || matches!(event, Event::Placed { .. } | Event::Claimed { .. });
+    let learner = if runners { 1 + (n % 3) as u32 } else { 1 };
+    Stamped { learner, ..stamp(n, event, seq) }
 }
 
 proptest! {
@@ -53,7 +65,7 @@ proptest! {
         let (mut announced, mut ended_as) = (0, None);
         for (n, (event, seq)) in events.into_iter().enumerate() {
             let asks_delete = event == Event::DeleteAsked;
-            let actions = apply(&mut run, &stamp(n, event, seq));
+            let actions = apply(&mut run, &said(n, event, seq));
             announced += actions.iter().filter(|a| **a == Action::Announce).count();
             if let Some(end) = &ended_as {
                 prop_assert_eq!(&run.state, end);
@@ -71,7 +83,7 @@ proptest! {
         let mut run = Run::submitted(Time(1_000));
         let mut released: Vec<u32> = Vec::new();
         for (n, (event, seq)) in events.into_iter().enumerate() {
-            for action in apply(&mut run, &stamp(n, event, seq)) {
+            for action in apply(&mut run, &said(n, event, seq)) {
                 if let Action::Release { attempt } = action {
                     prop_assert!(!released.contains(&attempt), "attempt {} released twice", attempt);
                     released.push(attempt);
@@ -85,7 +97,7 @@ proptest! {
 
     #[test]
     fn duplicates_change_nothing(events in prop::collection::vec(any_event(), 0..40), from in 0..40usize, copies in 1..3usize) {
-        let journal: Vec<Stamped> = events.into_iter().enumerate().map(|(n, (e, s))| stamp(n, e, s)).collect();
+        let journal: Vec<Stamped> = events.into_iter().enumerate().map(|(n, (e, s))| said(n, e, s)).collect();
         let mut once = Run::submitted(Time(1_000));
         let mut twice = once.clone();
         for (n, stamped) in journal.iter().enumerate() {
@@ -101,7 +113,7 @@ proptest! {
     fn a_fenced_attempt_is_not_heard(events in prop::collection::vec(any_event(), 0..40), stale in 0..6u32, seq in 1..4u64) {
         let mut run = Run::submitted(Time(1_000));
         for (n, (event, seq)) in events.into_iter().enumerate() {
-            apply(&mut run, &stamp(n, event, seq));
+            apply(&mut run, &said(n, event, seq));
         }
         prop_assume!(stale != run.attempt);
         let before = run.clone();
@@ -126,12 +138,12 @@ proptest! {
         let mut run = Run::submitted(Time(1_000));
         for (n, (event, seq)) in before.into_iter().enumerate() {
             let mut next = run.clone();
-            apply(&mut next, &stamp(n, event, seq));
+            apply(&mut next, &said(n, event, seq));
             if !next.is_ended() { run = next }
         }
         apply(&mut run, &stamp(50, Event::CancelAsked, None));
         for (n, (event, seq)) in after.into_iter().enumerate() {
-            apply(&mut run, &stamp(60 + n, event, seq));
+            apply(&mut run, &said(60 + n, event, seq));
             // Then nothing but the runner's silence is left to happen.
             if run.is_ended() { break }
         }
@@ -199,7 +211,7 @@ fn a_runner_lost_before_the_program_started_is_tried_again_and_after_it_never() 
 
 fn on_slurm() -> Run {
     let mut run = Run::submitted(Time(0));
-    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm, learners: 1 }, None));
     assert_eq!(run.phase(), Phase::Queued);
     apply(&mut run, &stamp(2, Event::Placed { attempt: 1, node: "n1".into(), gpus: vec!["0".into()] }, None));
     assert_eq!((run.phase(), run.running_at), (Phase::Pending, Some(Time(1_002))));
@@ -271,7 +283,7 @@ fn what_a_lost_job_left_is_stored_by_another_job() {
 fn a_job_that_somebody_took_back_fails_and_what_it_wrote_before_is_stored() {
     let taken = |attempt| Event::PlaceFailed { attempt, message: "cancelled by root".into() };
     let mut run = Run::submitted(Time(0));
-    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm, learners: 1 }, None));
     apply(&mut run, &stamp(2, taken(1), None));
     assert_eq!(run.failure().unwrap().message, "cancelled by root");
 
@@ -286,7 +298,7 @@ fn a_job_that_somebody_took_back_fails_and_what_it_wrote_before_is_stored() {
 #[test]
 fn a_job_that_vanished_before_its_runner_came_is_handed_in_again() {
     let mut run = Run::submitted(Time(0));
-    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm, learners: 1 }, None));
     let lost = |attempt| Event::Lost { attempt, message: "gone".into(), code: None };
     let actions = apply(&mut run, &stamp(2, lost(1), None));
     assert_eq!(actions, [Action::Release { attempt: 1 }, Action::Submit { attempt: 2 }]);
@@ -316,11 +328,103 @@ fn a_cancel_outlives_a_requeue() {
         [Action::Release { attempt: 1 }, Action::Stop { attempt: 2 }]
     );
     let mut waiting = Run::submitted(Time(0));
-    apply(&mut waiting, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm }, None));
+    apply(
+        &mut waiting,
+        &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm, learners: 1 }, None),
+    );
     apply(&mut waiting, &stamp(2, Event::CancelAsked, None));
     apply(
         &mut waiting,
         &stamp(3, Event::PlaceFailed { attempt: 1, message: "cancelled in Slurm".into() }, None),
     );
     assert_eq!((waiting.phase(), waiting.failure()), (Phase::Halted, None));
+}
+
+/// A run of three learners whose runners have all claimed their orders.
+fn three() -> Run {
+    let mut run = Run::submitted(Time(0));
+    apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm, learners: 3 }, None));
+    for learner in 1..=3 {
+        let placed = Event::Placed { attempt: 1, node: "n[1-3]".into(), gpus: vec![learner.to_string()] };
+        apply(&mut run, &Stamped { learner, ..stamp(2, placed, None) });
+        apply(&mut run, &Stamped { learner, ..stamp(3, Event::Claimed { attempt: 1 }, None) });
+    }
+    run
+}
+
+fn reports(run: &mut Run, learner: u32, seq: u64, event: Event) -> Vec<Action> {
+    apply(run, &Stamped { learner, ..stamp(10, event, Some(seq)) })
+}
+
+#[test]
+fn learners_begin_together_and_complete_when_all_exit_with_0() {
+    let mut run = three();
+    for learner in 1..=3 {
+        assert_eq!(run.active().unwrap().team(), None);
+        let address = format!("10.0.0.{learner}");
+        reports(&mut run, learner, 1, Event::Ready { attempt: 1, address, port: 7 });
+    }
+    let team = run.active().unwrap().team().unwrap();
+    assert_eq!(team[2], ("10.0.0.3".to_owned(), 7));
+    for learner in [2, 1, 3] {
+        reports(&mut run, learner, 2, Event::Started { attempt: 1 });
+        assert_eq!(run.phase(), Phase::Processing);
+        reports(&mut run, learner, 3, Event::Exited { attempt: 1, exit: Exit::Code(0) });
+        assert!(!run.is_ended());
+        assert_eq!(run.phase() == Phase::Storing, learner == 3);
+        let actions = reports(&mut run, learner, 4, Event::Finished { attempt: 1, failure: None });
+        assert_eq!(actions.contains(&Action::Announce), learner == 3);
+    }
+    assert_eq!(run.phase(), Phase::Completed);
+}
+
+#[test]
+fn the_first_learner_that_fails_is_the_reason_and_ends_the_others() {
+    let mut run = three();
+    for learner in 1..=3 {
+        reports(&mut run, learner, 1, Event::Started { attempt: 1 });
+    }
+    reports(&mut run, 2, 2, Event::Exited { attempt: 1, exit: Exit::Code(7) });
+    let active = run.active().unwrap();
+    assert_eq!(active.ended_by(2), None);
+    assert_eq!(active.ended_by(1).as_deref(), Some("learner 2 failed"));
+    for (learner, signal) in [(1, 15), (3, 9)] {
+        reports(&mut run, learner, 2, Event::Exited { attempt: 1, exit: Exit::Signal(signal) });
+        reports(&mut run, learner, 3, Event::Finished { attempt: 1, failure: None });
+    }
+    assert!(!run.is_ended(), "learner 2 still stores");
+    reports(&mut run, 2, 3, Event::Finished { attempt: 1, failure: None });
+    let failure = run.failure().unwrap();
+    assert_eq!(failure.message, "learner 2: the program exited with status 7");
+    assert_eq!((failure.exit_code, run.exit), (Some(7), Some(Exit::Code(7))));
+}
+
+#[test]
+fn who_has_stored_is_left_alone_when_the_job_is_lost() {
+    let mut run = three();
+    reports(&mut run, 3, 1, Event::Started { attempt: 1 });
+    reports(&mut run, 3, 2, Event::Exited { attempt: 1, exit: Exit::Code(3) });
+    reports(&mut run, 3, 3, Event::Finished { attempt: 1, failure: None });
+    apply(&mut run, &stamp(20, Event::Lost { attempt: 1, message: "node".into(), code: None }, None));
+    let active = run.active().unwrap();
+    assert_eq!((active.purpose, run.attempt), (Purpose::Salvage, 2));
+    assert_eq!(active.learners.iter().map(|l| l.over).collect::<Vec<_>>(), [false, false, true]);
+    for learner in [1, 2] {
+        let placed = Event::Placed { attempt: 2, node: "n".into(), gpus: vec![] };
+        apply(&mut run, &Stamped { learner, ..stamp(21, placed, None) });
+        reports(&mut run, learner, 1, Event::Finished { attempt: 2, failure: None });
+    }
+    assert_eq!(run.failure().unwrap().message, "learner 3: the program exited with status 3");
+}
+
+#[test]
+fn a_runner_that_comes_anew_is_heard_from_its_first_word_on() {
+    let mut run = three();
+    reports(&mut run, 2, 1, Event::Started { attempt: 1 });
+    let placed = Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] };
+    apply(&mut run, &Stamped { learner: 2, ..stamp(20, placed, None) });
+    assert_eq!((run.reported_by(2), run.active().unwrap().learners[1].again), (0, true));
+    let lost = Failure { code: Code::RunnerLost.as_str().into(), ..failure() };
+    reports(&mut run, 2, 1, Event::Finished { attempt: 1, failure: Some(lost) });
+    assert_eq!(run.active().unwrap().ender, Some(2));
 }

@@ -22,6 +22,7 @@ use crate::{
     error::failure,
     layout::{Layout, remove_tree},
     link::Link,
+    others::Others,
     points::Points,
     program::{self, Isolation, Setting},
     reporter::Reporter,
@@ -31,6 +32,7 @@ use crate::{
     stage_out::{LOG_PATIENCE, Output, RESULTS_PATIENCE},
     stop::{Signals, Stop},
     supervise::supervise,
+    team,
 };
 
 /// How long an earlier runner of the run may take to let go of its lock.
@@ -50,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) past: Past,
     /// Who placed this runner.
     pub(crate) engine: EngineName,
+    /// The other learners, where this is the first of several.
+    pub(crate) others: Others,
 }
 
 impl Context {
@@ -61,6 +65,11 @@ impl Context {
 
 /// Works off the attempt of `ticket` in `folder`.
 pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
+    run_with(folder, ticket, Others::none()).await
+}
+
+/// The same for the first of several learners.
+pub(crate) async fn run_with(folder: &Path, ticket: Ticket, others: Others) -> Result<(), Error> {
     // A session of its own: what ends the server's terminal or session does not end this.
     let _ = nix::unistd::setsid();
     // Orphans of the program become children of this process, where they are found and ended.
@@ -83,7 +92,7 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
     let layout = Layout::new(folder);
     let past = Past::read(&layout.spool)?;
-    let context = Context { order, layout, http, link, node, isolation, past, engine };
+    let context = Context { order, layout, http, link, node, isolation, past, engine, others };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
         // it: what that program did is not thrown away, and it is not started again.
@@ -116,7 +125,7 @@ pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
 async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
     let Context { order, layout, link, .. } = context;
     if order.attempt > 1 {
-        salvage::end_what_is_left(order.run.as_str(), layout).await;
+        salvage::end_what_is_left(order, layout).await;
     }
     layout.make()?;
     let mut spool = Spool::create(&layout.spool)?;
@@ -130,8 +139,11 @@ async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
         spool.note_bases(earlier, 0).map_err(|e| Error::file(&layout.spool, e))?;
     }
     let points = Points::of(layout);
-    let reporter =
+    let mut reporter =
         Reporter::start(link.clone(), (layout.output.clone(), earlier), (points.clone(), 0), spool);
+    if order.learners > 1 {
+        reporter.listen(link.clone());
+    }
     let failure = match work(context, &reporter, points, signals).await {
         Ok(failure) => failure,
         Err(error @ Error::Fenced(_)) => return Err(error),
@@ -149,7 +161,7 @@ async fn work(
     signals: Signals,
 ) -> Result<Option<Failure>, Error> {
     let Context { order, layout, http, link, node, .. } = context;
-    let mut stop = Stop::new(reporter, signals, context.engine);
+    let mut stop = Stop::new(reporter, signals, context.engine, context.others.clone());
     if order.canceled {
         return store_early(context, &Error::Canceled, reporter).await;
     }
@@ -159,6 +171,11 @@ async fn work(
     };
     let staged = match staged {
         Ok(staged) => staged,
+        Err(error @ Error::Fenced(_)) => return Err(error),
+        Err(error) => return store_early(context, &error, reporter).await,
+    };
+    let team = match team::meet(context, reporter, &mut stop).await {
+        Ok(team) => team,
         Err(error @ Error::Fenced(_)) => return Err(error),
         Err(error) => return store_early(context, &error, reporter).await,
     };
@@ -173,6 +190,7 @@ async fn work(
         layout,
         environment: &staged.environment,
         isolation: &context.isolation,
+        team: team.as_ref(),
         engine: context.engine,
     };
     let mut program = match program::start(&setting) {
@@ -182,7 +200,7 @@ async fn work(
     reporter.event(RunnerEvent::Started);
     let keep_up = output.keep_up();
     let collecting = collector.keep_up(reporter.asker());
-    let (exit, mut why) = supervise(order, context.engine, &mut program, &mut stop, reporter).await?;
+    let (exit, mut why) = supervise(context, &mut program, &mut stop, reporter).await?;
     // Background processes of the program end with it, as they did with the original's container.
     if !program.tree.end(Duration::from_secs(order.grace)).await {
         layout.spoil();
@@ -210,8 +228,8 @@ async fn store_early(
     reporter: &Reporter,
 ) -> Result<Option<Failure>, Error> {
     let why = error.failure();
-    if let Some(why) = &why {
-        context.layout.say(&format!("{}\n", why.message));
+    if why.is_some() || matches!(error, Error::Ended(_)) {
+        context.layout.say(&format!("{error}\n"));
     }
     let mut output = Output::of_log(&context.order, &context.layout, &context.http, context.guard(reporter))?;
     if let Err(error) = output.complete(&context.order, None, why.as_ref(), reporter, LOG_PATIENCE).await {

@@ -6,32 +6,63 @@ use std::path::Path;
 use trainyard_api::runner::{Boarded, Boarding, EngineName, Ticket};
 use trainyard_transfer::Http;
 
-use crate::{Error, attempt, link::Link};
+use crate::{Error, attempt, link::Link, others::Others};
 
-/// Works off the attempt that this start of a job is. `ticket` lies in a file and holds the job's pass.
-pub async fn run_job(ticket: &Path) -> Result<(), Error> {
+/// Works off the attempt that this start of a job is. `ticket` lies in a file and holds the job's pass. The
+/// first learner of several has the runners of the `Others` started, with a command that the engine gave.
+pub async fn run_job(ticket: &Path, role: Role) -> Result<(), Error> {
     let text = std::fs::read(ticket).map_err(|e| Error::file(ticket, e))?;
     let pass: Ticket = serde_json::from_slice(&text).map_err(|e| Error::file(ticket, e.into()))?;
     let link = Link::new(pass.clone(), &Http::default())?;
-    let Boarded { ticket, folder } = link.board(pass.attempt, &boarding(pass.engine)).await?;
+    let boarding = boarding(pass.engine, &role);
+    let Boarded { ticket, folder, learners } = link.board(pass.attempt, &boarding).await?;
     let folder = Path::new(&ticket.node).join("runs").join(folder);
     let made = std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(&folder);
     made.map_err(|e| Error::file(&folder, e))?;
-    attempt::run(&folder, ticket).await
+    let others = match &role {
+        Role::First(command) if learners > 1 => Others::start(command)?,
+        _ => Others::none(),
+    };
+    let result = attempt::run_with(&folder, ticket, others.clone()).await;
+    if !matches!(result, Err(Error::Fenced(_))) {
+        // The job is over with this process, and they may still be storing.
+        others.left().await;
+    }
+    result
+}
+
+/// Which learner a runner is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The first one, or the only one; with the command, if there is one, that starts the runners of the others.
+    First(Vec<String>),
+    /// One of the others: which, the engine says.
+    Other,
 }
 
 /// What the engine tells its job in variables.
-fn boarding(engine: EngineName) -> Boarding {
+fn boarding(engine: EngineName, role: &Role) -> Boarding {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let (id, restarts, node) = match engine {
         EngineName::Slurm => {
-            (variable("SLURM_JOB_ID"), variable("SLURM_RESTART_COUNT"), variable("SLURMD_NODENAME"))
+            // All of a job, as Slurm lists them: where its files are, if they are on its nodes.
+            let nodes = match role {
+                Role::First(_) => variable("SLURM_JOB_NODELIST"),
+                Role::Other => variable("SLURMD_NODENAME"),
+            };
+            (variable("SLURM_JOB_ID"), variable("SLURM_RESTART_COUNT"), nodes)
         }
         EngineName::Local => Default::default(),
     };
+    let learner = match role {
+        Role::First(_) => 1,
+        // Those of a step are counted from 0, and the first learner is not among them.
+        Role::Other => variable("SLURM_PROCID").parse::<u32>().unwrap_or(0).saturating_add(2),
+    };
     let gpus = variable("CUDA_VISIBLE_DEVICES");
     Boarding {
+        learner,
         restarts: restarts.parse().unwrap_or(0),
         id,
         node,

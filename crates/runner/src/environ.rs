@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use trainyard_api::runner::WorkOrder;
+use trainyard_api::runner::{Team, WorkOrder};
 use trainyard_environment::{LAYER_VARIABLE, site_packages};
+
+use crate::team::prefix;
 
 /// Variables of the runner that are passed on.
 const PASSED: [&str; 25] = [
@@ -61,6 +63,7 @@ pub(crate) fn variables(
     places: &Places,
     environment: Option<&Path>,
     privacy: &Privacy,
+    team: Option<&Team>,
 ) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -103,9 +106,19 @@ pub(crate) fn variables(
     set("TRAINING_ID", order.run.to_string());
     set("TRAINING_COMMAND", one_line(&order.command));
     set("TRAINING_JOB", String::new());
-    set("LEARNER_ID", "1".to_owned());
-    set("NUM_LEARNERS", "1".to_owned());
-    set("LEARNER_NAME_PREFIX", format!("learner-{}", order.run.as_str().trim_start_matches("training-")));
+    set("LEARNER_ID", order.learner.to_string());
+    set("NUM_LEARNERS", order.learners.to_string());
+    set("LEARNER_NAME_PREFIX", prefix(&order.run));
+    if let Some(Team { addresses, port }) = team {
+        // As launchers of today's frameworks have them, with one process a learner.
+        for rank in ["RANK", "NODE_RANK"] {
+            set(rank, (order.learner - 1).to_string());
+        }
+        set("WORLD_SIZE", order.learners.to_string());
+        set("MASTER_ADDR", addresses.first().cloned().unwrap_or_default());
+        set("MASTER_PORT", port.to_string());
+        set("LEARNER_ADDRESSES", addresses.join(","));
+    }
     set("GPU_COUNT", format!("{:.6}", order.allotment.gpus.len() as f64));
     // Pretended GPUs must not hide the lack of real ones from a framework.
     let visible = if order.allotment.pretended { String::new() } else { order.allotment.gpus.join(",") };

@@ -43,6 +43,12 @@ pub enum Error {
     /// The owner canceled the run.
     #[error("the run was canceled")]
     Canceled,
+    /// Another learner failed: this one is to end its program. Said by the server, in words.
+    #[error("{0}; this one is ended")]
+    Ended(String),
+    /// The runners of the other learners could not be started, or their step of the job ended.
+    #[error("the runners of the other learners cannot go on: {0}")]
+    Others(String),
     /// The job is about to reach its engine's time limit.
     #[error("the job is about to reach its time limit on the cluster")]
     TimeLimit,
@@ -59,13 +65,14 @@ impl Error {
     /// Why the run failed; `None` when it did not fail of this.
     pub(crate) fn failure(&self) -> Option<Failure> {
         let code = match self {
-            Self::Canceled | Self::Fenced(_) => return None,
+            Self::Canceled | Self::Fenced(_) | Self::Ended(_) => return None,
             Self::File { .. } | Self::Locked => Code::Internal,
             Self::StageIn(_) => Code::StageIn,
             Self::StageOut(_) => Code::StageOut,
             Self::Definition(_) | Self::WrongDefinition => Code::Unpack,
             Self::Environment(_) => Code::Environment,
             Self::Start(_) => Code::ProgramStart,
+            Self::Others(_) => Code::RunnerLost,
             Self::TimeLimit => Code::TimeLimit,
             Self::NodeStopped => Code::NodeStopped,
         };

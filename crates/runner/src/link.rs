@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainyard_api::{
     ErrorBody,
-    runner::{Ack, Boarded, Boarding, Reported, SERVER_HEADER, Ticket, WorkOrder},
+    runner::{Ack, Boarded, Boarding, LEARNER_HEADER, Reported, SERVER_HEADER, Team, Ticket, WorkOrder},
 };
 use trainyard_transfer::Http;
 use url::Url;
@@ -85,7 +85,10 @@ impl Link {
     }
 
     /// Sends a request with the attempt's token, once.
-    async fn send(&self, request: RequestBuilder) -> Result<Response, LinkError> {
+    async fn send(&self, mut request: RequestBuilder) -> Result<Response, LinkError> {
+        if self.ticket.learner > 1 {
+            request = request.header(LEARNER_HEADER, self.ticket.learner);
+        }
         let answer = match request.bearer_auth(self.ticket.token.expose()).send().await {
             Ok(response) if !self.is_server(&response) => {
                 Err(LinkError::Away("another server has its address".to_owned()))
@@ -107,6 +110,33 @@ impl Link {
             json(self.send(self.client.post(url).timeout(ANSWER).json(boarding)).await?).await
         })
         .await
+    }
+
+    /// Whether this is the first learner, whose metrics are the run's.
+    pub(crate) fn is_first(&self) -> bool {
+        self.ticket.learner == 1
+    }
+
+    /// Host and port of the server.
+    pub(crate) fn host(&self) -> (String, u16) {
+        let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
+        let url = Url::parse(&server).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or("localhost");
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        (host, url.as_ref().and_then(Url::port_or_known_default).unwrap_or(80))
+    }
+
+    /// Where the learners are, once all are ready; `None`: not yet.
+    pub(crate) async fn team(&self) -> Result<Option<Team>, Error> {
+        self.patiently(|| async {
+            json(self.send(self.client.get(self.url("team")).timeout(ANSWER)).await?).await
+        })
+        .await
+    }
+
+    /// Waits for something to do, for a while.
+    pub(crate) async fn news(&self) -> Result<Ack, LinkError> {
+        json(self.send(self.client.get(self.url("news")).timeout(ANSWER)).await?).await
     }
 
     /// What earlier attempts have logged, from `offset` on: a piece, and nothing at the end.

@@ -19,11 +19,16 @@ use crate::layout::Layout;
 /// Where the folders appear.
 pub(crate) const JOB: &str = "/job";
 
+/// Where names of machines are looked up.
+const HOSTS: &std::ffi::CStr = c"/etc/hosts";
+
 /// What is needed to enter, prepared so that entering allocates nothing.
 pub(crate) struct Namespace {
     job: CString,
     target: CString,
     data: CString,
+    /// What the names of machines are looked up in, in place of the machine's own file.
+    hosts: Option<CString>,
     root: CString,
     none: CString,
     /// Files that read as nothing.
@@ -37,7 +42,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// For these folders; `None` where the machine does not allow it. Root is asked for, because
     /// others would see files under strange owners; and `/job` has to be there or be ours to make.
-    pub(crate) fn prepare(layout: &Layout, hide: &[PathBuf]) -> Option<Self> {
+    pub(crate) fn prepare(layout: &Layout, hide: &[PathBuf], hosts: Option<&Path>) -> Option<Self> {
         if !geteuid().is_root() {
             return None;
         }
@@ -50,6 +55,7 @@ impl Namespace {
             job: text(&layout.job)?,
             target: text(target)?,
             data: text(&target.join("dl-data"))?,
+            hosts: hosts.and_then(text),
             root: text(Path::new("/"))?,
             none: CString::default(),
             files: hide.iter().filter(|p| p.is_file()).filter_map(|p| text(p)).collect(),
@@ -71,6 +77,9 @@ impl Namespace {
         mount(Some(self.data.as_c_str()), self.data.as_c_str(), none, bind, none)?;
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(Some(self.none.as_c_str()), self.data.as_c_str(), none, read_only, none)?;
+        if let Some(hosts) = &self.hosts {
+            mount(Some(hosts.as_c_str()), HOSTS, none, bind, none)?;
+        }
         // After the binds above, which come from one of these folders.
         for file in &self.files {
             mount(Some(self.nothing.as_c_str()), file.as_c_str(), none, bind, none)?;

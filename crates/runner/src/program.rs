@@ -11,7 +11,7 @@ use std::{
 
 use nix::unistd::setsid;
 use tokio::process::{Child, Command};
-use trainyard_api::runner::{EngineName, Exit, Ticket, WorkOrder};
+use trainyard_api::runner::{EngineName, Exit, Team, Ticket, WorkOrder};
 use trainyard_environment::Environment;
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     layout::Layout,
     namespace::Namespace,
     sandbox::{Borders, Sandbox},
+    team::write_hosts,
     tree::Tree,
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) isolation: &'a Isolation,
     pub(crate) engine: EngineName,
+    /// Where the learners are, if there are several.
+    pub(crate) team: Option<&'a Team>,
 }
 
 /// What keeps a program apart from the server and from other runs, where the machine can.
@@ -73,8 +76,8 @@ impl Isolation {
         Privacy { home: self.wanted, tmp: self.wanted && self.closed.iter().any(|c| c.starts_with(&tmp)) }
     }
 
-    fn namespace(&self, layout: &Layout) -> Option<Namespace> {
-        if self.wanted { Namespace::prepare(layout, &self.hide) } else { None }
+    fn namespace(&self, layout: &Layout, hosts: Option<&Path>) -> Option<Namespace> {
+        if self.wanted { Namespace::prepare(layout, &self.hide, hosts) } else { None }
     }
 
     fn sandbox(&self, layout: &Layout, environment: &Environment) -> std::io::Result<Option<Sandbox>> {
@@ -101,7 +104,7 @@ impl Isolation {
 
 /// Starts the command of the order.
 pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
-    let Setting { order, layout, environment, isolation, engine } = setting;
+    let Setting { order, layout, environment, isolation, engine, team } = setting;
     // A cluster keeps its jobs in cgroups of its own, and counts in them.
     let own = *engine == EngineName::Local;
     let tree = Tree::new(if own { Cgroup::make(order.run.as_str()) } else { None });
@@ -109,7 +112,9 @@ pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
         make_gpu_files();
     }
     let sandbox = isolation.sandbox(layout, environment).map_err(Error::Start)?.map(Arc::new);
-    let namespace = isolation.namespace(layout);
+    let hosts =
+        team.map(|team| write_hosts(&layout.root, &order.run, team)).transpose().map_err(Error::Start)?;
+    let namespace = isolation.namespace(layout, hosts.as_deref());
     let inside = namespace.is_some();
     match spawn(setting, namespace, sandbox.clone(), &tree) {
         // The kernel may refuse what looked possible; the program runs all the same, without.
@@ -159,7 +164,7 @@ fn spawn(
     sandbox: Option<Arc<Sandbox>>,
     tree: &Tree,
 ) -> std::io::Result<Child> {
-    let Setting { order, layout, environment, isolation, .. } = setting;
+    let Setting { order, layout, environment, isolation, team, .. } = setting;
     let places = places(layout, namespace.is_some());
     // Appending, so that the program and all that it starts write behind each other.
     let output = OpenOptions::new().create(true).append(true).open(&layout.output)?;
@@ -172,7 +177,7 @@ fn spawn(
         .arg(one_line(&order.command))
         .current_dir(&layout.code)
         .env_clear()
-        .envs(variables(order, &places, environment.folder.as_deref(), &isolation.privacy()))
+        .envs(variables(order, &places, environment.folder.as_deref(), &isolation.privacy(), *team))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);

@@ -55,6 +55,8 @@ pub(crate) enum Told {
     Work,
     /// Stop the program and store.
     Cancel,
+    /// The same, because another learner failed: in words.
+    End(String),
     /// Leave: another attempt took over.
     Leave(String),
 }
@@ -78,12 +80,39 @@ struct Shared {
     answered: Mutex<Instant>,
 }
 
+impl Shared {
+    /// Takes what the server said for an order, unless there is one.
+    fn told_by(&self, ack: &Ack) {
+        let order = match &ack.end {
+            _ if ack.cancel => Told::Cancel,
+            Some(why) => Told::End(why.clone()),
+            None => return,
+        };
+        self.told.send_if_modified(|told| {
+            let news = *told == Told::Work;
+            if news {
+                *told = order;
+            }
+            news
+        });
+    }
+}
+
 /// Takes events and delivers them in the background.
 pub(crate) struct Reporter {
     shared: Arc<Shared>,
     spool: Mutex<(Spool, u64)>,
-    worker: JoinHandle<Result<(), Error>>,
+    worker: Option<JoinHandle<Result<(), Error>>>,
     finishing: watch::Sender<bool>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
+    }
 }
 
 impl Reporter {
@@ -106,8 +135,31 @@ impl Reporter {
         });
         let (finishing, finish) = watch::channel(false);
         let worker = Worker { link, log, shared: Arc::clone(&shared), finish };
-        let worker = tokio::spawn(worker.work());
-        Self { shared, spool: Mutex::new((spool, 0)), worker, finishing }
+        let worker = Some(tokio::spawn(worker.work()));
+        Self { shared, spool: Mutex::new((spool, 0)), worker, finishing, listener: None }
+    }
+
+    /// Hears at once what the server has to say, where nobody nudges this runner.
+    pub(crate) fn listen(&mut self, link: Link) {
+        let shared = Arc::clone(&self.shared);
+        self.listener = Some(tokio::spawn(async move {
+            let mut pauses = Pauses::default();
+            loop {
+                match link.news().await {
+                    Ok(ack) => {
+                        pauses = Pauses::default();
+                        shared.told_by(&ack);
+                        if *shared.told.borrow() != Told::Work {
+                            return;
+                        }
+                    }
+                    // Whoever delivers finds that out, and leaves.
+                    Err(LinkError::Fenced(_)) => return shared.wake.notify_one(),
+                    Err(LinkError::Away(why)) if pauses.rest(&why).await.is_err() => return,
+                    Err(LinkError::Away(_)) => {}
+                }
+            }
+        }));
     }
 
     /// Notes that something happened; it is on disk when this returns, and delivered later.
@@ -167,10 +219,11 @@ impl Reporter {
     }
 
     /// Delivers the rest of the log, then `last`, and ends.
-    pub(crate) async fn finish(self, last: RunnerEvent) -> Result<(), Error> {
+    pub(crate) async fn finish(mut self, last: RunnerEvent) -> Result<(), Error> {
         self.event(last);
         let _ = self.finishing.send(true);
-        match self.worker.await {
+        let Some(worker) = self.worker.take() else { return Ok(()) };
+        match worker.await {
             Ok(result) => result,
             Err(error) => Err(Error::Fenced(format!("the reporter stopped: {error}"))),
         }
@@ -261,15 +314,7 @@ impl Worker {
         *self.shared.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.shared.delivered.store(ack.log, Relaxed);
         self.shared.points_delivered.store(ack.metrics, Relaxed);
-        if ack.cancel {
-            self.shared.told.send_if_modified(|told| {
-                let news = *told == Told::Work;
-                if news {
-                    *told = Told::Cancel;
-                }
-                news
-            });
-        }
+        self.shared.told_by(&ack);
     }
 
     /// Bytes of this attempt's log that the server has.
@@ -288,8 +333,11 @@ impl Worker {
         (self.shared.cut.load(Relaxed) + here).min(MOST_LOG)
     }
 
-    /// The next batch of metrics that is not delivered yet.
+    /// The next batch of metrics that is not delivered yet. Those of a run are its first learner's.
     fn next_points(&self) -> Option<(u64, Vec<u8>)> {
+        if !self.link.is_first() {
+            return None;
+        }
         let Shared { points, points_skipped, points_delivered, .. } = &*self.shared;
         let offset = points_delivered.load(Relaxed);
         let size = points.size().saturating_sub(points_skipped + offset).min(BATCH);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trainyard_api::{
     Code, Failure,
-    runner::{Purpose, RunnerEvent},
+    runner::{Purpose, RunnerEvent, WorkOrder},
 };
 
 use crate::{
@@ -23,20 +23,21 @@ use crate::{
 };
 
 /// Ends what an earlier runner of this run left running.
-pub(crate) async fn end_what_is_left(run: &str, layout: &Layout) {
+pub(crate) async fn end_what_is_left(order: &WorkOrder, layout: &Layout) {
+    let run = order.run.as_str();
     if let Some(cgroup) = Cgroup::find(run) {
         cgroup.kill();
         if !Tree::new(Some(cgroup)).end(Duration::ZERO).await {
             layout.spoil();
         }
     }
-    kill_by_environment(run);
+    kill_by_environment(run, order.learner);
 }
 
 /// Stores what is there.
 pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     let Context { order, layout, link, past, .. } = context;
-    end_what_is_left(order.run.as_str(), layout).await;
+    end_what_is_left(order, layout).await;
     // A salvage that the server asked for goes on with the log of the attempt before it; one
     // that took a new attempt's place begins where that one's deliveries ended.
     let (base, metrics_base) = match order.purpose {

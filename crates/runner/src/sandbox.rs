@@ -170,6 +170,10 @@ fn rules(borders: &Borders<'_>) -> Result<RulesetCreated, RulesetError> {
     let readable = readable.iter().map(PathBuf::as_path).chain(borders.readable.iter().copied());
     let few = readable.map(|p| (p, read)).chain(borders.appendable.iter().map(|p| (*p, write)));
     for (path, rights) in open.chain(few) {
+        // `/dev/stdout` may lead to a pipe of this process, which is nowhere and takes no rule.
+        if path.is_symlink() && path.canonicalize().is_err() {
+            continue;
+        }
         // What is gone by now, or what this user may not even look at, needs no rule.
         let Ok(opened) = PathFd::new(path) else { continue };
         // A file takes fewer rights than a folder.

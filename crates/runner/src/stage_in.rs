@@ -160,7 +160,7 @@ async fn fetch_zip(order: &WorkOrder, node: &Path, link: &Link) -> Result<PathBu
         return Ok(path);
     }
     fs::create_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
-    let part = folder.join(format!("{}.{}.part", order.definition.sha256, order.run));
+    let part = folder.join(format!("{}.{}.{}.part", order.definition.sha256, order.run, order.learner));
     let failed = |e| Error::file(&part, e);
     let mut file = File::create(&part).map_err(failed)?;
     let mut hash = Sha256::new();

@@ -39,10 +39,8 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const CLOCK_SLACK: Duration = Duration::from_millis(20);
 /// The folder of the bucket that all of its runs share.
 const CHECKPOINTS: &str = "_wml_checkpoints/";
-/// The folder of the first learner's logs.
-const LEARNER: &str = "learner-1/";
-/// What is written last: whoever sees it sees everything.
-const MARKER: &str = "learner-1/.log-copy-complete";
+/// What is written last beside the logs: whoever sees it sees everything of the learner.
+const MARKER: &str = ".log-copy-complete";
 
 /// The marker's content.
 #[derive(Serialize)]
@@ -60,6 +58,10 @@ struct Marker<'a> {
 /// The results of a run on their way.
 pub(crate) struct Output {
     results: Upload,
+    /// Where the logs go, below the place of the results.
+    logs: String,
+    /// How many learners store at the same time.
+    learners: u32,
     /// Only where the program may have changed some: what was being fetched when an attempt
     /// broke off must not go back over what other runs have stored.
     checkpoints: Option<Upload>,
@@ -86,9 +88,16 @@ impl Output {
         http: &Http,
         guard: Option<Guard>,
     ) -> Result<Self, Error> {
-        let results = Upload::new(bucket(order, http, guard.clone())?, format!("{}/", order.run));
+        // What the first learner writes is the run's; what the others write is below their own names.
+        let (place, logs) = match order.learner {
+            1 => (format!("{}/", order.run), learner_folder(1)),
+            other => (format!("{}/{}", order.run, learner_folder(other)), String::new()),
+        };
+        let results = Upload::new(bucket(order, http, guard.clone())?, place);
         Ok(Self {
             results,
+            logs,
+            learners: order.learners,
             checkpoints: None,
             notes: Vec::new(),
             began: false,
@@ -140,15 +149,15 @@ impl Output {
     /// Stores what is new.
     async fn pass(&mut self) -> Result<(), TransferError> {
         while let Some((name, text)) = self.notes.last() {
-            self.results.put(&format!("{LEARNER}{name}"), Bytes::from(text.clone())).await?;
+            self.results.put(&format!("{}{name}", self.logs), Bytes::from(text.clone())).await?;
             self.notes.pop();
         }
         let (mut results, mut logs) = (Ok(()), Ok(()));
         if self.began {
             results = self.results.sync(&self.layout.results, "").await;
-            logs = self.results.sync(&self.layout.logs, LEARNER).await.and(self.store_points().await);
+            logs = self.results.sync(&self.layout.logs, &self.logs).await.and(self.store_points().await);
         }
-        let key = format!("{LEARNER}{OUTPUT}");
+        let key = format!("{}{OUTPUT}", self.logs);
         let output = self.results.sync_file(&self.layout.root, OUTPUT, &key, MOST_LOG).await;
         let checkpoints = match &mut self.checkpoints {
             Some(upload) => upload.sync(&self.layout.checkpoints, "").await,
@@ -169,7 +178,7 @@ impl Output {
         let failed = |source| TransferError::File { path: EMETRICS.to_owned(), source };
         let written = tokio::task::spawn_blocking(move || points.write_emetrics(&run, &logs, &file));
         written.await.map_err(std::io::Error::other).and_then(|w| w).map_err(failed)?;
-        let key = format!("{LEARNER}{EMETRICS}");
+        let key = format!("{}{EMETRICS}", self.logs);
         self.results.leave_out(&key);
         self.results.sync_file(&self.layout.root, EMETRICS, &key, u64::MAX).await?;
         self.points_stored = made_of;
@@ -241,7 +250,10 @@ impl Output {
         self.results.prune().await.map_err(Error::StageOut)?;
         if self.guard.is_some() && self.began && order.attempt > 1 {
             // What the attempt before this one stored, and this one did not, is no result of the run.
-            self.results.remove_others().await.map_err(Error::StageOut)?;
+            let learners = self.learners;
+            let another = |key: &str| (2..=learners).any(|n| key.starts_with(&learner_folder(n)));
+            let keep = |key: &str| order.learner == 1 && another(key);
+            self.results.remove_others(&keep).await.map_err(Error::StageOut)?;
         }
         self.results.verify().await.map_err(Error::StageOut)?;
         let marker = Marker {
@@ -254,8 +266,13 @@ impl Output {
         };
         let text =
             serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;
-        self.results.put(MARKER, Bytes::from(text)).await.map_err(Error::StageOut)
+        self.results.put(&format!("{}{MARKER}", self.logs), Bytes::from(text)).await.map_err(Error::StageOut)
     }
+}
+
+/// The folder of a learner's logs.
+fn learner_folder(learner: u32) -> String {
+    format!("learner-{learner}/")
 }
 
 fn bucket(order: &WorkOrder, http: &Http, guard: Option<Guard>) -> Result<Bucket, Error> {

@@ -11,6 +11,7 @@ use trainyard_api::runner::EngineName;
 
 use crate::{
     Error,
+    others::Others,
     reporter::{Reporter, Told},
 };
 
@@ -43,15 +44,16 @@ impl Signals {
 pub(crate) struct Stop {
     signals: Signals,
     told: watch::Receiver<Told>,
+    others: Others,
     ask: Duration,
     /// TERM came, and nobody has said what it means.
     terminated: bool,
 }
 
 impl Stop {
-    pub(crate) fn new(reporter: &Reporter, signals: Signals, engine: EngineName) -> Self {
+    pub(crate) fn new(reporter: &Reporter, signals: Signals, engine: EngineName, others: Others) -> Self {
         let ask = if engine == EngineName::Local { ASK } else { ASK_ON_CLUSTER };
-        Self { signals, told: reporter.told(), ask, terminated: false }
+        Self { signals, told: reporter.told(), others, ask, terminated: false }
     }
 
     /// Whether the program, which has just ended, was told to stop together with this runner, by the cluster
@@ -62,8 +64,8 @@ impl Stop {
         told && *self.told.borrow() == Told::Work
     }
 
-    /// Returns when there is a reason to stop: [`Error::Canceled`], [`Error::Fenced`],
-    /// [`Error::TimeLimit`] or [`Error::NodeStopped`]. Safe to drop and to call again.
+    /// Returns when there is a reason to stop: [`Error::Canceled`], [`Error::Ended`], [`Error::Fenced`],
+    /// [`Error::TimeLimit`], [`Error::Others`] or [`Error::NodeStopped`]. Safe to drop and to call again.
     pub(crate) async fn reason(&mut self, reporter: &Reporter) -> Error {
         loop {
             if let Some(reason) = reason(&self.told.borrow_and_update()) {
@@ -76,6 +78,7 @@ impl Stop {
                     }
                 }
                 _ = self.signals.limit.recv() => return Error::TimeLimit,
+                failed = self.others.failed() => return failed,
                 _ = self.signals.terminate.recv() => {
                     // Engines nudge with TERM, nodes say good-bye with it: the server knows which.
                     self.terminated = true;
@@ -94,6 +97,7 @@ fn reason(told: &Told) -> Option<Error> {
     match told {
         Told::Work => None,
         Told::Cancel => Some(Error::Canceled),
+        Told::End(why) => Some(Error::Ended(why.clone())),
         Told::Leave(why) => Some(Error::Fenced(why.clone())),
     }
 }

@@ -9,10 +9,10 @@ use std::{
 use nix::sys::signal::Signal;
 use trainyard_api::{
     Code, Failure,
-    runner::{EngineName, Exit, WorkOrder},
+    runner::{EngineName, Exit},
 };
 
-use crate::{Error, error::failure, program::Program, reporter::Reporter, stop::Stop};
+use crate::{Error, attempt::Context, error::failure, program::Program, reporter::Reporter, stop::Stop};
 
 /// Longest time of grace where the node ends the runner soon.
 const HURRIED: Duration = Duration::from_secs(10);
@@ -22,12 +22,12 @@ const SHELL_SAW_KILL: i32 = 128 + Signal::SIGKILL as i32;
 /// Waits for the program's end; returns how it ended, and why it failed where its exit alone does
 /// not say it.
 pub(crate) async fn supervise(
-    order: &WorkOrder,
-    engine: EngineName,
+    context: &Context,
     program: &mut Program,
     stop: &mut Stop,
     reporter: &Reporter,
 ) -> Result<(Exit, Option<Failure>), Error> {
+    let Context { order, engine, layout, .. } = context;
     let begun = Instant::now();
     let killed_before = killed_for_memory();
     let limit = async {
@@ -40,7 +40,7 @@ pub(crate) async fn supervise(
     let why = tokio::select! {
         exit = program.wait() => {
             let exit = exit?;
-            if engine != EngineName::Local && stop.is_node_stopped(exit == Exit::Code(0)).await {
+            if *engine != EngineName::Local && stop.is_node_stopped(exit == Exit::Code(0)).await {
                 return Ok((exit, Error::NodeStopped.failure()));
             }
             let killed_since = || killed_for_memory()?.checked_sub(killed_before?);
@@ -48,6 +48,10 @@ pub(crate) async fn supervise(
         }
         reason = stop.reason(reporter) => match reason {
             Error::Canceled => None,
+            ended @ Error::Ended(_) => {
+                layout.say(&format!("{ended}\n"));
+                None
+            }
             fenced @ Error::Fenced(_) => {
                 // Another attempt may be starting: this one's program has to be gone at once.
                 let _ = program.tree.end(Duration::ZERO).await;

@@ -13,7 +13,7 @@ use nix::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::cgroup::Cgroup;
+use crate::{cgroup::Cgroup, others::is_command};
 
 /// First and longest pause between looks at whether all are gone.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
@@ -139,7 +139,7 @@ fn descendants() -> HashSet<i32> {
     let mut open = vec![getpid().as_raw()];
     while let Some(pid) = open.pop() {
         for child in children(pid) {
-            if found.insert(child) {
+            if !is_command(child) && found.insert(child) {
                 open.push(child);
             }
         }
@@ -158,16 +158,17 @@ pub(crate) fn reap_orphans() {
     }
 }
 
-/// Ends processes that carry the run's id in their environment: what an earlier runner of this
-/// run left when it was killed.
-pub(crate) fn kill_by_environment(run: &str) {
-    let marker = format!("TRAINING_ID={run}");
+/// Ends processes that carry the run's id and the learner's number in their environment: what an earlier
+/// runner of this learner left when it was killed.
+pub(crate) fn kill_by_environment(run: &str, learner: u32) {
+    let markers = [format!("TRAINING_ID={run}"), format!("LEARNER_ID={learner}")];
     for _ in 0..5 {
         let mut found = false;
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            if pid != getpid().as_raw() && environment.split(|b| *b == 0).any(|v| v == marker.as_bytes()) {
+            let has = |marker: &String| environment.split(|b| *b == 0).any(|v| v == marker.as_bytes());
+            if pid != getpid().as_raw() && markers.iter().all(has) {
                 found = true;
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }

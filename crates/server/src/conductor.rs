@@ -11,7 +11,7 @@ use trainyard_api::{
     runner::{Allotment, Demand, EngineName, JobOptions, KEPT_FOLDER, Purpose, Ticket},
 };
 use trainyard_engine::{
-    Placement, Watched,
+    Left, Placement, Watched,
     local::{Queue, Start},
 };
 use trainyard_lifecycle::{Action, Event, Run, Stamped};
@@ -148,7 +148,8 @@ impl Conductor {
         loop {
             let handed = async {
                 let record = self.0.store.run(run)?;
-                let event = Event::Handed { attempt: record.run.attempt + 1, engine: record.spec.engine };
+                let (engine, learners) = (record.spec.engine, record.spec.learners());
+                let event = Event::Handed { attempt: record.run.attempt + 1, engine, learners };
                 self.0.store.apply(run, vec![stamp(event)], None).await
             };
             match handed.await {
@@ -185,9 +186,10 @@ impl Conductor {
         };
         let (attempt, pass) = (active.job, self.0.passes.of(id, active.job));
         let placement = Placement {
-            ticket: self.ticket(active.engine, id, attempt, pass),
+            ticket: self.ticket(active.engine, id, (attempt, 1), pass),
             purpose: active.purpose,
             demand: spec.demand,
+            learners: active.count(),
             options: spec.options,
             node: Some(active.node.clone()).filter(|n| !n.is_empty()),
         };
@@ -231,7 +233,13 @@ impl Conductor {
     }
 
     /// What a runner is told that this engine places.
-    pub(crate) fn ticket(&self, engine: EngineName, run: &RunId, attempt: u32, token: Secret) -> Ticket {
+    pub(crate) fn ticket(
+        &self,
+        engine: EngineName,
+        run: &RunId,
+        (attempt, learner): (u32, u32),
+        token: Secret,
+    ) -> Ticket {
         let Parts { site, private, .. } = &*self.0;
         let (mut closed, mut hide) = (private.closed.clone(), private.hide.clone());
         let cluster = self.0.engines.slurm.as_ref().filter(|_| engine == EngineName::Slurm);
@@ -258,6 +266,7 @@ impl Conductor {
             writable: texts(&private.writable),
             hide: texts(&hide),
             engine,
+            learner,
         }
     }
 
@@ -335,9 +344,10 @@ impl Conductor {
     async fn start_runner(&self, run: &RunId, attempt: u32, token: String) {
         self.0.logs.of(run).wake();
         let placement = Placement {
-            ticket: self.ticket(EngineName::Local, run, attempt, Secret::new(token)),
+            ticket: self.ticket(EngineName::Local, run, (attempt, 1), Secret::new(token)),
             purpose: Purpose::Train,
             demand: Demand::default(),
+            learners: 1,
             options: JobOptions::default(),
             node: None,
         };
@@ -439,18 +449,20 @@ impl Conductor {
         let conductor = self.clone();
         tokio::spawn(async move {
             if let Some(engine) = conductor.0.engines.get(spec.engine) {
-                engine.clean(&id, run.attempt, run.is_abandoned()).await;
+                let (attempts, keep) = (run.attempt, run.is_abandoned());
+                engine.clean(&id, Left { attempts, learners: spec.learners(), keep }).await;
             }
         });
     }
 
     async fn remove(&self, run: &RunId) {
+        let learners = self.0.store.run(run).map_or(1, |r| r.spec.learners());
         if let Err(error) = self.0.store.remove_run(run).await {
             tracing::error!(%error, %run, "a run's record cannot be removed");
             return;
         }
-        self.0.logs.remove(run);
-        self.0.metrics.remove(run);
+        self.0.logs.remove(run, learners);
+        self.0.metrics.remove(run, 1);
     }
 }
 
@@ -465,5 +477,5 @@ async fn whole<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, 
 
 /// An event that happens now, as this server saw it.
 pub(crate) fn stamp(event: Event) -> Stamped {
-    Stamped { at: Time::now(), seq: None, event }
+    Stamped { at: Time::now(), seq: None, learner: 1, event }
 }

@@ -3,7 +3,7 @@
 //!
 //! `RUN.log` is the log. A run of more than a moment has `RUN.index` beside it, which says when which byte
 //! arrived, and one of more than an attempt `RUN.bases`, which says where each begins. Metrics are kept alike,
-//! in `RUN.metrics` and `RUN.metrics-bases`.
+//! in `RUN.metrics` and `RUN.metrics-bases`. Learners from the second on have logs of their own, of `RUN.2`.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ const MOMENT: i64 = 1000;
 pub(crate) struct Logs {
     root: PathBuf,
     kind: Kind,
-    open: Arc<Mutex<HashMap<RunId, Arc<RunLog>>>>,
+    open: Arc<Mutex<HashMap<RunId, Vec<(u32, Arc<RunLog>)>>>>,
 }
 
 /// What is kept.
@@ -85,30 +85,40 @@ impl Logs {
 
     /// The log of a run.
     pub(crate) fn of(&self, run: &RunId) -> Arc<RunLog> {
+        self.of_learner(run, 1)
+    }
+
+    /// The log of one of its learners, from 1.
+    pub(crate) fn of_learner(&self, run: &RunId, learner: u32) -> Arc<RunLog> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = open
-            .entry(run.clone())
-            .or_insert_with(|| Arc::new(RunLog::new(Files::of(&self.root, self.kind, run))));
-        Arc::clone(log)
+        let logs = open.entry(run.clone()).or_default();
+        if let Some((_, log)) = logs.iter().find(|(n, _)| *n == learner) {
+            return Arc::clone(log);
+        }
+        let log = Arc::new(RunLog::new(Files::of(&self.root, self.kind, run, learner)));
+        logs.push((learner, Arc::clone(&log)));
+        log
     }
 
     /// Closes the files of a run that has ended. Followers keep theirs.
     pub(crate) fn close(&self, run: &RunId) {
-        let log = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
-        if let Some(log) = log {
+        let logs = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+        for (_, log) in logs.into_iter().flatten() {
             log.wake();
         }
     }
 
-    /// Removes the log of a run.
-    pub(crate) fn remove(&self, run: &RunId) {
+    /// Removes the logs of a run with so many learners.
+    pub(crate) fn remove(&self, run: &RunId, learners: u32) {
         self.close(run);
-        let Files { log, index, bases } = Files::of(&self.root, self.kind, run);
-        for path in [Some(log), index, Some(bases)].into_iter().flatten() {
-            if let Err(error) = fs::remove_file(path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(%error, %run, "the log cannot be removed");
+        for learner in 1..=learners {
+            let Files { log, index, bases } = Files::of(&self.root, self.kind, run, learner);
+            for path in [Some(log), index, Some(bases)].into_iter().flatten() {
+                if let Err(error) = fs::remove_file(path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(%error, %run, "the log cannot be removed");
+                }
             }
         }
         // There only where an earlier release made it.
@@ -118,9 +128,10 @@ impl Logs {
 
 impl Files {
     /// Side by side in one folder; releases before this one had a folder for each run.
-    fn of(root: &Path, kind: Kind, run: &RunId) -> Self {
+    fn of(root: &Path, kind: Kind, run: &RunId, learner: u32) -> Self {
         let folder = root.join(run.as_str());
-        let beside = |name: &str| folder.with_extension(name);
+        let which = if learner > 1 { format!("{learner}.") } else { String::new() };
+        let beside = |name: &str| folder.with_extension(format!("{which}{name}"));
         if kind == Kind::Metrics {
             return Self { log: beside("metrics"), index: None, bases: beside("metrics-bases") };
         }
@@ -387,6 +398,19 @@ mod tests {
     }
 
     #[test]
+    fn each_learner_has_a_log_of_its_own() {
+        let (dir, logs, run) = log();
+        for (learner, text) in [(1, "one\n"), (2, "two\n")] {
+            logs.of_learner(&run, learner).append(1, 0, text.as_bytes()).unwrap();
+        }
+        logs.close(&run);
+        assert_eq!(logs.of(&run).read(0, 100), b"one\n");
+        assert_eq!(logs.of_learner(&run, 2).read(0, 100), b"two\n");
+        logs.remove(&run, 2);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn last_lines() {
         let (_dir, logs, run) = log();
         let log = logs.of(&run);
@@ -426,7 +450,7 @@ mod tests {
         let log = logs.of(&run);
         assert_eq!(log.append(1, 0, b"old\nnew\n").unwrap(), 8);
         assert_eq!(log.read(0, 100), b"old\nnew\n");
-        logs.remove(&run);
+        logs.remove(&run, 1);
         assert!(!folder.exists());
     }
 }

@@ -1,13 +1,15 @@
 //! Takes up what an earlier server left: runs that wait, and runs whose runners went on without it.
 
 use trainyard_api::{RunId, Time};
-use trainyard_engine::{Engine, local::lock_is_held};
+use trainyard_engine::{Engine, Left, local::lock_is_held};
 use trainyard_store::{Archive, Error, Record};
 
 use crate::state::App;
 
 /// Attempts of a run that is not known any more.
 const SOME_ATTEMPTS: u32 = 100;
+/// The same of its learners.
+const SOME_LEARNERS: u32 = 16;
 
 /// Adopts all runs that have not ended.
 pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
@@ -40,20 +42,23 @@ pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
 async fn sweep(app: &App, live: &[Record]) {
     // One that is not known any more had a few attempts at most, or is found again after the next start.
     let how = |run: &RunId| {
-        app.store.run(run).map_or((SOME_ATTEMPTS, false), |r| (r.run.attempt, r.run.is_abandoned()))
+        let unknown = Left { attempts: SOME_ATTEMPTS, learners: SOME_LEARNERS, keep: false };
+        app.store.run(run).map_or(unknown, |r| Left {
+            attempts: r.run.attempt,
+            learners: r.spec.learners(),
+            keep: r.run.is_abandoned(),
+        })
     };
     if let Some(cluster) = &app.conductor.engines().slurm {
         for run in cluster.engine.left().into_iter().filter(|run| !live.iter().any(|r| r.id == *run)) {
-            let (attempts, keep) = how(&run);
-            cluster.engine.clean(&run, attempts, keep).await;
+            cluster.engine.clean(&run, how(&run)).await;
         }
     }
     let Ok(folders) = std::fs::read_dir(app.config.node().join("runs")) else { return };
     for folder in folders.flatten() {
         let Ok(run) = folder.file_name().to_string_lossy().parse::<RunId>() else { continue };
         if !live.iter().any(|r| r.id == run) && !lock_is_held(&folder.path()) {
-            let (attempts, keep) = how(&run);
-            app.conductor.engines().local.clean(&run, attempts, keep).await;
+            app.conductor.engines().local.clean(&run, how(&run)).await;
         }
     }
 }

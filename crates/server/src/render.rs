@@ -86,7 +86,7 @@ fn status(app: &App, record: &Record, detail: Detail<'_>, now: Time) -> Status {
 }
 
 fn last_lines(app: &App, record: &Record) -> Vec<String> {
-    let log = app.logs.of(&record.id);
+    let log = app.logs.of_learner(&record.id, record.run.failed_learner());
     let start = log.last_lines(QUOTED_LINES);
     let bytes = log.read(start, QUOTED_BYTES);
     if record.run.is_ended() {

@@ -112,7 +112,7 @@ impl Store {
                 )?
                 .execute(params![id.as_str(), owner, name, run, spec, secrets])?;
                 let number = c.last_insert_rowid();
-                journal(c, &id, 0, &Stamped { at, seq: None, event: Event::Submitted })?;
+                journal(c, &id, 0, &Stamped { at, seq: None, learner: 1, event: Event::Submitted })?;
                 Ok::<_, Error>(number)
             })
             .await?;

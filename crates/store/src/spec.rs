@@ -36,6 +36,11 @@ struct Secrets {
 }
 
 impl Spec {
+    /// How many learners it has.
+    pub fn learners(&self) -> u32 {
+        self.new_run.model_definition.execution.compute_configuration.nodes.unwrap_or(1).max(1)
+    }
+
     /// The spec without its secrets, and the secrets sealed.
     pub(crate) fn seal(mut self, sealer: &Sealer, context: &str) -> Result<(String, Vec<u8>), Error> {
         let take = |secret: &mut Secret| std::mem::take(secret);

@@ -25,7 +25,12 @@ fn main() -> ExitCode {
         Command::Server(options) => server::run(&options),
         Command::Users(options) => users::run(&options),
         Command::ForkServer => fork_server::run(),
-        Command::Runner { ticket: Some(ticket), .. } => runner::run_job(&ticket),
+        Command::Runner { ticket: Some(ticket), others: true, .. } => {
+            runner::run_job(&ticket, trainyard_runner::Role::Other)
+        }
+        Command::Runner { ticket: Some(ticket), command, .. } => {
+            runner::run_job(&ticket, trainyard_runner::Role::First(command))
+        }
         Command::Runner { probe, .. } => runner::run_probe(probe.as_deref()),
         Command::Verb(Verb::Doctor { config: Some(ref config), ref data }) => {
             let found = doctor::examine(config, data.as_deref());

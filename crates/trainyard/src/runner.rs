@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use trainyard_api::runner::Ticket;
-use trainyard_runner::Error;
+use trainyard_runner::{Error, Role};
 
 /// Threads that move data; the rest of a runner waits.
 const THREADS: usize = 2;
@@ -14,10 +14,10 @@ pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
 }
 
 /// `trainyard runner`: what an engine's own queue starts, with the ticket of its job in a file.
-pub(crate) fn run_job(ticket: &Path) -> ExitCode {
+pub(crate) fn run_job(ticket: &Path, role: Role) -> ExitCode {
     // What is made in shared folders is for nobody else.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    ExitCode::from(u8::try_from(work(trainyard_runner::run_job(ticket))).unwrap_or(1))
+    ExitCode::from(u8::try_from(work(trainyard_runner::run_job(ticket, role))).unwrap_or(1))
 }
 
 /// `trainyard runner --probe`: what a node finds around it.

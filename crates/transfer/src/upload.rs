@@ -205,11 +205,11 @@ impl Upload {
         Ok(())
     }
 
-    /// Takes away what others have stored below the prefix.
-    pub async fn remove_others(&mut self) -> Result<(), Error> {
+    /// Takes away what others have stored below the prefix, but for keys below it that are to be kept.
+    pub async fn remove_others(&mut self, keep: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), Error> {
         for object in self.bucket.list(&self.prefix).await? {
-            let own = object.key.strip_prefix(&self.prefix).is_some_and(|k| self.stored.contains_key(k));
-            if !own {
+            let below = object.key.strip_prefix(&self.prefix);
+            if !below.is_some_and(|k| self.stored.contains_key(k) || keep(k)) {
                 self.bucket.delete(&object.key).await?;
             }
         }

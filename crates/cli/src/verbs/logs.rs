@@ -25,6 +25,7 @@ pub(crate) async fn logs(client: &Client, arguments: &LogsArguments, output: &Ou
         last: arguments.tail.filter(|_| since.is_none() && !counted_here),
         since,
         no_follow: !arguments.follow,
+        learner: arguments.learner,
     };
     let printing = async {
         let mut lines = Lines { pattern, pending: String::new() };

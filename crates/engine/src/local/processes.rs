@@ -19,7 +19,7 @@ use super::{
     folders::Folders,
     fork_server::{Child, Children, ForkRequest, ForkServer},
 };
-use crate::{AttemptRef, Condition, Engine, Placement, SubmitError, Watched, last_words::last_words};
+use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
 
 /// How long a runner that this server did not start itself may take until it holds its lock.
 const START_UP: Duration = Duration::from_secs(3);
@@ -117,12 +117,14 @@ impl Engine for LocalEngine {
         None
     }
 
-    async fn clean(&self, run: &RunId, _: u32, keep: bool) {
+    async fn clean(&self, run: &RunId, left: Left) {
         let folder = self.folders.of(run);
         while lock_is_held(&folder) {
             tokio::time::sleep(LEAVING).await;
         }
-        if keep && let Err(error) = fs::create_dir(folder.join(KEEP_MARK)) {
+        if left.keep
+            && let Err(error) = fs::create_dir(folder.join(KEEP_MARK))
+        {
             tracing::debug!(%error, %run, "nothing is there to keep");
         }
         self.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|a, _| a.run != *run);

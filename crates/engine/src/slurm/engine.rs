@@ -26,7 +26,7 @@ use super::{
     state::JobState,
     transport::{Transport, TransportError},
 };
-use crate::{AttemptRef, Condition, Engine, Placement, SubmitError, Watched, last_words::last_words};
+use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
 
 /// Jobs that are submitted at once. More wait their turn: a controller takes them one by one.
 const AT_ONCE: usize = 8;
@@ -145,6 +145,7 @@ impl SlurmEngine {
             program,
             ticket: &ticket,
             log: &log,
+            learners: placement.learners,
             requeue: self.settings.requeue,
             lead: self.settings.lead,
             // Elsewhere its files are not, unless all nodes share them.
@@ -350,10 +351,10 @@ impl Engine for SlurmEngine {
         Some(words.unwrap_or_else(|| "its job is on its way to Slurm".to_owned()))
     }
 
-    async fn clean(&self, run: &RunId, attempts: u32, keep: bool) {
+    async fn clean(&self, run: &RunId, left: Left) {
         let (shared, of) = (self.shared.clone(), run.clone());
-        let names: Vec<String> = (1..=attempts).map(|n| self.names.of(run, n)).collect();
-        let removed = tokio::task::spawn_blocking(move || shared.remove(&of, &names, keep)).await;
+        let names: Vec<String> = (1..=left.attempts).map(|n| self.names.of(run, n)).collect();
+        let removed = tokio::task::spawn_blocking(move || shared.remove(&of, &names, left)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "not all of a run's files in the shared folder are removed");
         }

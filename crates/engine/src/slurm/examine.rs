@@ -85,7 +85,15 @@ async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Tran
             )];
         }
     };
-    let means = Means { program: &program, ticket: &file, log: &log, requeue: false, lead: 1, node: None };
+    let means = Means {
+        program: &program,
+        ticket: &file,
+        log: &log,
+        learners: 1,
+        requeue: false,
+        lead: 1,
+        node: None,
+    };
     let mut job = request(&name, &LITTLE, &settings.options, &means);
     job.script = probe_script(&program, &file);
     let found = match transport.submit(&job).await {

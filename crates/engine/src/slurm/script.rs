@@ -28,16 +28,19 @@ pub(crate) struct Means<'a> {
     pub(crate) ticket: &'a Path,
     /// Where the runner's own log goes.
     pub(crate) log: &'a Path,
+    /// How many learners it has, each with a runner on a node of its own.
+    pub(crate) learners: u32,
     /// Slurm may start the job again.
     pub(crate) requeue: bool,
     /// Seconds before its time limit at which the runner is told.
     pub(crate) lead: u64,
-    /// The one node that will do.
+    /// The one node that will do, or one for each learner.
     pub(crate) node: Option<&'a str>,
 }
 
 /// The job called `name` with this demand.
 pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: &Means<'_>) -> JobRequest {
+    let cpus = format!("--cpus-per-task={}", demand.cpus.ceil().max(1.0));
     let mut words = vec![
         "--parsable".to_owned(),
         format!("--job-name={name}"),
@@ -45,9 +48,10 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
         format!("--output={}", means.log.display()),
         "--open-mode=append".to_owned(),
         "--chdir=/".to_owned(),
-        "--nodes=1".to_owned(),
-        "--ntasks=1".to_owned(),
-        format!("--cpus-per-task={}", demand.cpus.ceil().max(1.0)),
+        format!("--nodes={}", means.learners),
+        format!("--ntasks={}", means.learners),
+        "--ntasks-per-node=1".to_owned(),
+        cpus.clone(),
         format!("--mem={}M", demand.memory.div_ceil(MIB).max(1)),
         if means.requeue { "--requeue" } else { "--no-requeue" }.to_owned(),
         // USR2 to the batch shell alone, which is the runner.
@@ -70,9 +74,28 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
     }
     // Last: of two the later counts.
     words.extend(options.options.iter().cloned());
-    let script =
-        format!("#!/bin/sh\nexec {} runner --ticket {}\n", quoted(means.program), quoted(means.ticket));
+    let runner = format!("{} runner --ticket {}", quoted(means.program), quoted(means.ticket));
+    let others = others(&runner, &cpus, gres.as_deref(), means.learners);
+    let script = format!("#!/bin/sh\nexec {runner}{others}\n");
     JobRequest { name: name.to_owned(), options: words, script }
+}
+
+/// What starts the runners of the other learners, once the first one has its ticket: a step of the job, on the
+/// nodes but the first. Nothing ends it but themselves and the job. A runner that a signal ended is followed by
+/// another, which stores what it left; the shell that does this has no use for the signals of the step.
+fn others(runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String {
+    let others = learners.saturating_sub(1);
+    if others == 0 {
+        return String::new();
+    }
+    let gres = gres.map_or_else(String::new, |g| format!(" {}", quoted(Path::new(&format!("--gres={g}")))));
+    let member = format!("{runner} --others");
+    let twice = format!("trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}");
+    format!(
+        " -- srun --nodes={others} --ntasks={others} --ntasks-per-node=1 --relative=1 {cpus} --mem=0{gres} \
+         --wait=0 --kill-on-bad-exit=0 --input=none /bin/sh -c {}",
+        quoted(Path::new(&twice))
+    )
 }
 
 /// The script of a job that looks around on its node.
@@ -134,6 +157,7 @@ mod tests {
             program: Path::new("/shared/it's/trainyard"),
             ticket: Path::new("/shared/t.json"),
             log: Path::new("/shared/l.log"),
+            learners: 1,
             requeue: true,
             lead: 90,
             node: None,
@@ -154,6 +178,31 @@ mod tests {
         ] {
             assert!(job.options.iter().any(|o| o == expected), "{expected}: {:?}", job.options);
         }
+    }
+
+    #[test]
+    fn the_first_learner_has_the_others_started() {
+        let demand = Demand { cpus: 2.0, memory: 1 << 30, gpus: 1 };
+        let means = Means {
+            program: Path::new("/shared/trainyard"),
+            ticket: Path::new("/shared/t.json"),
+            log: Path::new("/shared/l.log"),
+            learners: 3,
+            requeue: true,
+            lead: 90,
+            node: None,
+        };
+        let job = request("a-job", &demand, &JobOptions::default(), &means);
+        for expected in ["--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--gres=gpu:1"] {
+            assert!(job.options.iter().any(|o| o == expected), "{expected}: {:?}", job.options);
+        }
+        let (first, step) = job.script.split_once(" -- ").unwrap();
+        assert_eq!(first, "#!/bin/sh\nexec '/shared/trainyard' runner --ticket '/shared/t.json'");
+        assert!(
+            step.starts_with("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --relative=1 --cpus-per-task=2")
+        );
+        assert!(step.contains(" '--gres=gpu:1' "), "{step}");
+        assert!(step.contains("runner --ticket '\\''/shared/t.json'\\'' --others; c=$?"), "{step}");
     }
 
     #[test]

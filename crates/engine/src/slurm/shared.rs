@@ -10,8 +10,10 @@ use std::{
 
 use trainyard_api::{
     RunId,
-    runner::{KEEP_MARK, KEPT_FOLDER, Ticket},
+    runner::{Boarded, KEEP_MARK, KEPT_FOLDER, Ticket},
 };
+
+use crate::Left;
 
 /// The shared folder.
 #[derive(Clone, Debug)]
@@ -85,8 +87,8 @@ impl Shared {
     }
 
     /// Removes what is there of a run whose attempts' jobs would be called `names`. What is marked as kept is
-    /// put aside, and with `keep` all. The first error is returned after all was tried.
-    pub(crate) fn remove(&self, run: &RunId, names: &[String], keep: bool) -> io::Result<()> {
+    /// put aside, or all. The first error is returned after all was tried.
+    pub(crate) fn remove(&self, run: &RunId, names: &[String], left: Left) -> io::Result<()> {
         let mut result = Ok(());
         let mut note = |done: io::Result<()>| match done {
             Err(e) if e.kind() != io::ErrorKind::NotFound && result.is_ok() => result = Err(e),
@@ -96,13 +98,16 @@ impl Shared {
             note(fs::remove_file(self.ticket(name)));
             note(fs::remove_file(self.log(name)));
             let Some(node) = &self.node else { continue };
-            let folder = node.join("runs").join(format!("{run}.{n}"));
-            if keep || folder.join(KEEP_MARK).exists() {
-                let kept = node.join(KEPT_FOLDER);
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(&kept);
-                note(made.and_then(|()| fs::rename(&folder, kept.join(format!("{run}.{n}")))));
-            } else {
-                note(fs::remove_dir_all(folder));
+            for learner in 1..=left.learners {
+                let name = Boarded::folder_name(run, n, learner);
+                let folder = node.join("runs").join(&name);
+                if left.keep || folder.join(KEEP_MARK).exists() {
+                    let kept = node.join(KEPT_FOLDER);
+                    let made = DirBuilder::new().recursive(true).mode(0o700).create(&kept);
+                    note(made.and_then(|()| fs::rename(&folder, kept.join(name))));
+                } else {
+                    note(fs::remove_dir_all(folder));
+                }
             }
         }
         result
@@ -151,6 +156,7 @@ mod tests {
             writable: Vec::new(),
             hide: Vec::new(),
             engine: EngineName::Slurm,
+            learner: 1,
         }
     }
 
@@ -170,12 +176,13 @@ mod tests {
         for (n, kept) in [(1, false), (2, true)] {
             let folder = runs.join(format!("{run}.{n}"));
             fs::create_dir_all(folder.join("job")).unwrap();
+            fs::create_dir_all(runs.join(format!("{run}.{n}.2"))).unwrap();
             if kept {
                 fs::create_dir(folder.join(KEEP_MARK)).unwrap();
             }
         }
         let names = [1, 2].map(|n| format!("trainyard-s-training-abcdefghi-{n}"));
-        shared.remove(&run, &names, false).unwrap();
+        shared.remove(&run, &names, Left { attempts: 2, learners: 2, keep: false }).unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read_dir(shared.jobs()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);

@@ -10,7 +10,7 @@ use trainyard_api::{
     Code, RunId, Secret, random_token,
     runner::{Boarded, Boarding},
 };
-use trainyard_lifecycle::{Event, Run, Stage};
+use trainyard_lifecycle::{Event, Run, Stage, Stamped};
 use trainyard_store::{AttemptToken, hash_token};
 
 use crate::{
@@ -57,6 +57,9 @@ pub(crate) async fn board(
         ));
     }
     let attempt = job.saturating_add(boarding.restarts);
+    if boarding.learner > 1 {
+        return board_learner(&app, &id, job, attempt, boarding).await;
+    }
     let mut run = app.store.run(&id)?.run;
     if run.attempt < attempt && run.active().is_some_and(|a| a.job == job) {
         // This start is the first that we hear of it.
@@ -72,8 +75,38 @@ pub(crate) async fn board(
     app.conductor.attempts().hear(&id, attempt);
     let Some(active) = run.active() else { return Err(over(&id, attempt)) };
     tracing::info!(run = %id, attempt, job = boarding.id, node = boarding.node, "a runner is there");
-    let ticket = app.conductor.ticket(active.engine, &id, attempt, Secret::new(token));
-    Ok(Json(Boarded { ticket, folder: format!("{id}.{folder}") }))
+    let ticket = app.conductor.ticket(active.engine, &id, (attempt, 1), Secret::new(token));
+    Ok(Json(Boarded { ticket, folder: Boarded::folder_name(&id, folder, 1), learners: active.count() }))
+}
+
+/// Takes the runner of a further learner on, which the first one had started. Where one was lost, another
+/// comes and stores what it left.
+async fn board_learner(
+    app: &App,
+    id: &RunId,
+    job: u32,
+    attempt: u32,
+    boarding: Boarding,
+) -> Answer<Json<Boarded>> {
+    let learner = boarding.learner;
+    let is_due = |run: &Run| match run.active() {
+        Some(active) if active.job == job && run.attempt == attempt && active.stage > Stage::Waiting => {
+            active.learner(learner).is_some_and(|l| !l.over)
+        }
+        _ => false,
+    };
+    if !is_due(&app.store.run(id)?.run) {
+        return Err(over(id, attempt));
+    }
+    let event = Event::Placed { attempt, node: boarding.node.clone(), gpus: boarding.gpus };
+    let run = app.conductor.apply(id, vec![Stamped { learner, ..stamp(event) }]).await?.run;
+    let Some(active) = run.active().filter(|_| is_due(&run)) else { return Err(over(id, attempt)) };
+    app.conductor.attempts().hear(id, attempt);
+    tracing::info!(run = %id, attempt, learner, job = boarding.id, node = boarding.node, "a runner is there");
+    let token = app.conductor.passes().of_learner(id, attempt, learner);
+    let ticket = app.conductor.ticket(active.engine, id, (attempt, learner), token);
+    let folder = Boarded::folder_name(id, active.folder, learner);
+    Ok(Json(Boarded { ticket, folder, learners: active.count() }))
 }
 
 fn over(id: &RunId, attempt: u32) -> Refusal {

@@ -96,6 +96,8 @@ fn for_runners() -> Router<App> {
     let routes = Router::new()
         .route("/claim", post(runner::claim))
         .route("/events", post(runner::events))
+        .route("/news", get(runner::news))
+        .route("/team", get(runner::team))
         .route("/log", get(runner::earlier_log).post(runner::log))
         .route("/metrics", post(runner::metrics))
         .route("/definition", get(runner::definition));

@@ -52,6 +52,8 @@ pub(crate) struct Wanted {
     since: Option<i64>,
     /// Trainyard: `false` closes after what is there.
     follow: Option<bool>,
+    /// Trainyard: the log of this learner, from 1, where there are several.
+    learner: Option<u32>,
     /// Trainyard: `log`, `metrics` or `state`: frames of one kind alone, besides changes of state.
     only: Option<Only>,
 }
@@ -83,6 +85,11 @@ pub(crate) async fn monitor(
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Answer<Response> {
     let record = runs::find(&app, &caller, &id)?;
+    let learners = record.spec.learners();
+    if let Some(learner) = wanted.learner.filter(|n| *n == 0 || *n > learners) {
+        let message = format!("there is no learner {learner}: {id} has {learners}");
+        return Err(Refusal::new(Code::Request, message));
+    }
     let upgrade = upgrade.map_err(|e| Refusal::new(Code::Request, format!("this is a WebSocket: {e}")))?;
     // Clients have nothing to say here.
     let upgrade = upgrade.max_message_size(4096).max_frame_size(4096);
@@ -123,7 +130,8 @@ impl Session {
         mut stops: tokio::sync::watch::Receiver<bool>,
     ) -> Result<(), Gone> {
         let id = self.record.id.clone();
-        let log = self.app.logs.of(&id);
+        let learner = wanted.learner.unwrap_or(1);
+        let log = self.app.logs.of_learner(&id, learner);
         let metrics = self.app.metrics.of(&id);
         self.offset = match wanted {
             Wanted { offset: Some(offset), .. } => *offset,
@@ -136,7 +144,8 @@ impl Session {
             Wanted { last: Some(points), .. } => metrics.last_lines((*points).min(MOST_LINES)),
             _ => 0,
         };
-        let mut pulse = log.follow();
+        // Woken by what any learner logs.
+        let mut pulse = self.app.logs.of(&id).follow();
         let mut looked = Instant::now();
         loop {
             if looked.elapsed() >= PING {

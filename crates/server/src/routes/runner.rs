@@ -1,6 +1,8 @@
 //! What runners ask and tell. Each shows the token of its attempt; an attempt that is over is
 //! refused, and its runner leaves.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     body::Bytes,
@@ -11,7 +13,9 @@ use axum::{
 use serde::Deserialize;
 use trainyard_api::{
     Code, RunId,
-    runner::{Ack, Allotment, EngineName, Purpose, Reported, RunnerEvent, Store, WorkOrder},
+    runner::{
+        Ack, Allotment, EngineName, LEARNER_HEADER, Purpose, Reported, RunnerEvent, Store, Team, WorkOrder,
+    },
 };
 use trainyard_lifecycle::{Active, Event, Run, Stamped};
 use trainyard_store::Record;
@@ -30,6 +34,8 @@ use crate::{
 pub(crate) struct Attempt {
     run: RunId,
     attempt: u32,
+    /// Which of its learners it is, from 1.
+    learner: u32,
     record: Record,
 }
 
@@ -42,21 +48,36 @@ impl FromRequestParts<App> for Attempt {
             Path::<(String, u32)>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
         let run: RunId = run.parse().map_err(|_| unknown())?;
         let token = token(parts).ok_or_else(unknown)?;
-        if !app.store.is_attempt(&run, attempt, &token)? {
+        let learner = match parts.headers.get(LEARNER_HEADER) {
+            None => 1,
+            Some(number) => number.to_str().ok().and_then(|n| n.parse().ok()).ok_or_else(unknown)?,
+        };
+        let known = match learner {
+            1 => app.store.is_attempt(&run, attempt, &token)?,
+            _ => app.conductor.passes().is_learner(&run, attempt, learner, &token),
+        };
+        if !known {
             return Err(unknown());
         }
         let record = app.store.run(&run)?;
         app.conductor.attempts().hear(&run, attempt);
-        Ok(Self { run, attempt, record })
+        Ok(Self { run, attempt, learner, record })
     }
 }
 
 impl Attempt {
     fn refuse_fenced(&self) -> Answer<&Active> {
         match self.record.run.active() {
-            Some(active) if self.record.run.attempt == self.attempt => Ok(active),
+            Some(active) if self.record.run.attempt == self.attempt && !self.is_over(active) => Ok(active),
             _ => Err(Refusal::new(Code::Fenced, format!("attempt {} of {} is over", self.attempt, self.run))),
         }
+    }
+}
+
+impl Attempt {
+    /// Whether the learner was done in an earlier attempt; one that is done in this one may ask again.
+    fn is_over(&self, active: &Active) -> bool {
+        active.learner(self.learner).is_some_and(|l| l.over && l.reported == 0)
     }
 }
 
@@ -68,8 +89,12 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
         log.begin(attempt.attempt, active.purpose == Purpose::Salvage).map_err(disk)?;
         Ok::<_, Refusal>(earlier)
     };
-    let earlier_log = begin(&app.logs.of(&attempt.run))?;
-    let earlier_metrics = begin(&app.metrics.of(&attempt.run))?;
+    let learner = active.learner(attempt.learner);
+    let earlier_log = begin(&app.logs.of_learner(&attempt.run, attempt.learner))?;
+    let earlier_metrics = if attempt.learner == 1 { begin(&app.metrics.of(&attempt.run))? } else { 0 };
+    // What a lost runner of this very attempt has delivered is not an earlier attempt's.
+    let again_here = learner.is_some_and(|l| l.again);
+    let earlier = |bytes: u64| if again_here { 0 } else { bytes };
     // Where a queue of its own starts the program again, its log goes on with that of the attempt before.
     let again = match active.engine {
         EngineName::Local => None,
@@ -94,17 +119,20 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
         allotment: Allotment {
             cpus: spec.demand.cpus,
             memory: spec.demand.memory,
-            gpus: active.gpus.clone(),
+            gpus: learner.map_or_else(|| active.gpus.clone(), |l| l.gpus.clone()),
             pretended,
         },
         max_run_time: spec.max_run_time,
         grace: app.config.grace,
+        learner: attempt.learner,
+        learners: active.count(),
         canceled: run.cancel_asked,
-        earlier_log,
-        earlier_metrics,
+        earlier_log: earlier(earlier_log),
+        earlier_metrics: earlier(earlier_metrics),
         again,
     };
-    app.conductor.apply(&attempt.run, vec![stamp(Event::Claimed { attempt: attempt.attempt })]).await?;
+    let claimed = stamp(Event::Claimed { attempt: attempt.attempt });
+    app.conductor.apply(&attempt.run, vec![Stamped { learner: attempt.learner, ..claimed }]).await?;
     Ok(Json(order))
 }
 
@@ -127,7 +155,7 @@ pub(crate) async fn earlier_log(
     Query(Offset { offset }): Query<Offset>,
 ) -> Answer<Vec<u8>> {
     attempt.refuse_fenced()?;
-    let log = app.logs.of(&attempt.run);
+    let log = app.logs.of_learner(&attempt.run, attempt.learner);
     let most = log.begins(attempt.attempt).saturating_sub(offset).min(EARLIER as u64);
     Ok(log.read(offset, most as usize))
 }
@@ -145,10 +173,13 @@ pub(crate) async fn events(
         return Ok(Json(Ack { seq, ..Ack::default() }));
     }
     attempt.refuse_fenced()?;
+    let learner = attempt.learner;
     let event = |r: Reported| Stamped {
         at: r.at,
         seq: Some(r.seq),
+        learner,
         event: match r.event {
+            RunnerEvent::Ready { address, port } => Event::Ready { attempt: number, address, port },
             RunnerEvent::Started => Event::Started { attempt: number },
             RunnerEvent::Exited { exit } => Event::Exited { attempt: number, exit },
             RunnerEvent::Finished { failure } => Event::Finished { attempt: number, failure },
@@ -160,13 +191,62 @@ pub(crate) async fn events(
     } else {
         app.conductor.apply(&attempt.run, events).await?.run
     };
-    Ok(Json(ack(&app, &attempt.run, number, &run)))
+    Ok(Json(ack(&app, &attempt.run, (number, learner), &run)))
 }
 
 /// How far the server is.
-fn ack(app: &App, id: &RunId, attempt: u32, run: &Run) -> Ack {
-    let (log, metrics) = (app.logs.of(id).length(attempt), app.metrics.of(id).length(attempt));
-    Ack { seq: run.reported, log, metrics, cancel: run.cancel_asked }
+fn ack(app: &App, id: &RunId, (attempt, learner): (u32, u32), run: &Run) -> Ack {
+    let log = app.logs.of_learner(id, learner).length(attempt);
+    let metrics = if learner == 1 { app.metrics.of(id).length(attempt) } else { 0 };
+    let end = run.active().and_then(|a| a.ended_by(learner));
+    Ack { seq: run.reported_by(learner), log, metrics, cancel: run.cancel_asked, end }
+}
+
+/// Longest wait for news.
+const NEWS: Duration = Duration::from_secs(20);
+
+/// Answers when there is something to do for a learner, or it has been a while: one hears of a cancel, and of
+/// the failure of another, as soon as that is known.
+pub(crate) async fn news(State(app): State<App>, attempt: Attempt) -> Answer<Json<Ack>> {
+    let (run, at) = (attempt.run.clone(), (attempt.attempt, attempt.learner));
+    let told = |ack: &Ack| ack.cancel || ack.end.is_some();
+    until(&app, attempt, |app, record| Some(ack(app, &run, at, &record.run)).filter(told)).await.map(
+        |found| {
+            let known = || app.store.run(&run).map(|r| ack(&app, &run, at, &r.run)).unwrap_or_default();
+            Json(found.unwrap_or_else(known))
+        },
+    )
+}
+
+/// Where the learners reach each other: answers when all are ready, and with nothing when it has been a while.
+pub(crate) async fn team(State(app): State<App>, attempt: Attempt) -> Answer<Json<Option<Team>>> {
+    let found = until(&app, attempt, |_, record| {
+        let team = record.run.active()?.team()?;
+        let port = team.first()?.1;
+        Some(Team { addresses: team.into_iter().map(|(address, _)| address).collect(), port })
+    });
+    Ok(Json(found.await?))
+}
+
+/// Looks again at every change of the run, until there is something or it has been a while.
+async fn until<T>(
+    app: &App,
+    mut attempt: Attempt,
+    find: impl Fn(&App, &Record) -> Option<T>,
+) -> Answer<Option<T>> {
+    let mut pulse = app.logs.of(&attempt.run).follow();
+    let deadline = tokio::time::Instant::now() + NEWS;
+    loop {
+        pulse.borrow_and_update();
+        attempt.record = app.store.run(&attempt.run)?;
+        attempt.refuse_fenced()?;
+        if let Some(found) = find(app, &attempt.record) {
+            return Ok(Some(found));
+        }
+        if !matches!(tokio::time::timeout_at(deadline, pulse.changed()).await, Ok(Ok(()))) {
+            return Ok(None);
+        }
+    }
 }
 
 /// Query of [`log`] and [`metrics`].
@@ -183,8 +263,13 @@ pub(crate) async fn log(
     bytes: Bytes,
 ) -> Answer<Json<Ack>> {
     attempt.refuse_fenced()?;
-    app.logs.of(&attempt.run).append(attempt.attempt, offset, &bytes).map_err(disk)?;
-    Ok(Json(ack(&app, &attempt.run, attempt.attempt, &attempt.record.run)))
+    let log = app.logs.of_learner(&attempt.run, attempt.learner);
+    log.append(attempt.attempt, offset, &bytes).map_err(disk)?;
+    if attempt.learner > 1 {
+        // Those who follow a learner wait for the run.
+        app.logs.of(&attempt.run).wake();
+    }
+    Ok(Json(ack(&app, &attempt.run, (attempt.attempt, attempt.learner), &attempt.record.run)))
 }
 
 /// Bytes of metrics at an offset: lines, each a [`trainyard_api::runner::Point`].
@@ -195,10 +280,13 @@ pub(crate) async fn metrics(
     bytes: Bytes,
 ) -> Answer<Json<Ack>> {
     attempt.refuse_fenced()?;
+    if attempt.learner > 1 {
+        return Err(Refusal::new(Code::Request, "the metrics of a run are those of its first learner"));
+    }
     app.metrics.of(&attempt.run).append(attempt.attempt, offset, &bytes).map_err(disk)?;
     // Those who follow the run wait for its log.
     app.logs.of(&attempt.run).wake();
-    Ok(Json(ack(&app, &attempt.run, attempt.attempt, &attempt.record.run)))
+    Ok(Json(ack(&app, &attempt.run, (attempt.attempt, 1), &attempt.record.run)))
 }
 
 /// The definition's zip.

@@ -90,6 +90,9 @@ fn content_of(definition: DefinitionRecord) -> Answer<Package> {
 /// Bytes of metrics that are read on the spot.
 const READ_AT_ONCE: u64 = 64 * 1024;
 
+/// Learners of one run at most.
+const MOST_LEARNERS: u32 = 1024;
+
 /// Longest name and longest command, in bytes.
 const MOST_NAME: usize = 1024;
 const MOST_COMMAND: usize = 96 * 1024;
@@ -168,11 +171,15 @@ fn demand(app: &App, new: &NewRun, engine: EngineName) -> Result<Demand, Problem
         return Ok(Demand::default());
     }
     let demand = app.computes.find(&compute.name).map_err(|e| Problem::new(Code::Compute, e.to_string()))?;
-    if compute.nodes.is_some_and(|n| n != 1) {
-        let message = "`nodes` is more than 1, and this server's engine runs one learner";
-        return Err(
-            Problem::new(Code::Compute, message).hint("leave `nodes` out, or ask for a larger configuration")
-        );
+    let nodes = compute.nodes.unwrap_or(1);
+    if nodes == 0 || nodes > MOST_LEARNERS {
+        let message = format!("`nodes` is {nodes}, and has to be from 1 to {MOST_LEARNERS}");
+        return Err(Problem::new(Code::Compute, message));
+    }
+    if nodes > 1 && engine == EngineName::Local {
+        let message = format!("`nodes` is {nodes}, and the engine `local` runs one learner, on this machine");
+        return Err(Problem::new(Code::Compute, message)
+            .hint("leave `nodes` out, or name the engine `slurm`, where an operator has set a cluster up"));
     }
     if app.conductor.engines().get(engine).is_none() {
         let message = "the engine `slurm` is asked for, and this server has none";
