@@ -14,7 +14,7 @@ use nix::{
 use serde_json::Value;
 use trainyard_transfer::{Bucket, Http};
 
-use crate::harness::{PATIENCE, Tools, Yard, block_on, wait_for};
+use crate::harness::{Cluster, PATIENCE, Shape, Tools, Yard, block_on, wait_for};
 
 fn quickstart(home: &Path, within: &Path) -> (String, String) {
     let output = Command::new(Yard::program())
@@ -59,6 +59,11 @@ fn the_quickstart_trains_a_network_and_a_second_one_reuses_what_is_there() {
 /// Runs an example of the repository with this server's store; returns its accuracy.
 fn example(name: &str) -> (Yard, String, f64) {
     let yard = Yard::with("[local]\ncpus = 4\nmemory = '64GiB'\n");
+    let (id, accuracy) = example_at(&yard, name, "local");
+    (yard, id, accuracy)
+}
+
+fn example_at(yard: &Yard, name: &str, engine: &str) -> (String, f64) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     for (file, bytes) in digits() {
         yard.put(&file, &bytes);
@@ -75,14 +80,18 @@ fn example(name: &str) -> (Yard, String, f64) {
     fs::write(&credentials, keys).unwrap();
     fs::set_permissions(&credentials, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (code, manifest) = (root.join(name).join("code"), root.join(name).join("manifest.yml"));
-    let set =
-        ["training_data_reference.source.bucket=data", "training_results_reference.target.bucket=results"];
+    let engine = format!("model_definition.execution.compute_configuration.engine={engine}");
+    let set = [
+        "training_data_reference.source.bucket=data",
+        "training_results_reference.target.bucket=results",
+        &engine,
+    ];
     let id = yard.train_set(&code, &manifest, &set);
     let said = yard.cli(&["wait", &id, "--timeout", "15m"]);
     assert_eq!(said.code, 0, "{}\n{}", said.err, yard.cli(&["show", &id]).out);
     let summary: Value = serde_json::from_str(&yard.result(&id, "model/summary.json")).unwrap();
     let accuracy = summary["test_accuracy"].as_f64().unwrap();
-    (yard, id, accuracy)
+    (id, accuracy)
 }
 
 /// Groups and names of what was collected of a run.
@@ -168,11 +177,31 @@ fn the_tensorflow_example_reads_digits() {
 }
 
 #[test]
-fn the_pytorch_example_reads_digits() {
-    let (yard, id, accuracy) = example("pytorch");
+fn the_pytorch_examples_read_digits_here_and_on_two_nodes() {
+    // Each node is a machine of its own as far as the network goes.
+    let yard = match Cluster::start(Shape { wired: true, ..Shape::default() }) {
+        Some(cluster) => Yard::on_cluster(cluster, ""),
+        None => Yard::start(),
+    };
+    let (id, accuracy) = example_at(&yard, "pytorch", "local");
     assert!(accuracy >= 0.95, "{accuracy}");
     let curves = curves(&yard, &id);
     for curve in ["train loss", "train accuracy"] {
         assert!(curves.contains(curve), "{curve}: {curves:?}");
+    }
+    if yard.cluster.is_none() {
+        return;
+    }
+    // The nodes reach no package index, and use what was made here.
+    let node = yard.dir.path().join("shared/node");
+    fs::create_dir_all(&node).unwrap();
+    std::os::unix::fs::symlink(yard.data_folder().join("node/environments"), node.join("environments"))
+        .unwrap();
+    let (id, accuracy) = example_at(&yard, "distributed", "slurm");
+    assert!(accuracy >= 0.95, "{accuracy}");
+    for learner in ["1", "2"] {
+        let log = yard.cli(&["logs", &id, "--learner", learner]).ok();
+        assert!(log.contains(&format!("learner {learner} of 2, on cpu\n")), "{log}");
+        assert!(log.contains("loss "), "{log}");
     }
 }

@@ -112,8 +112,10 @@ pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
         make_gpu_files();
     }
     let sandbox = isolation.sandbox(layout, environment).map_err(Error::Start)?.map(Arc::new);
-    let hosts =
-        team.map(|team| write_hosts(&layout.root, &order.run, team)).transpose().map_err(Error::Start)?;
+    let hosts = team
+        .map(|team| write_hosts(&layout.root, &order.run, order.learner, team))
+        .transpose()
+        .map_err(Error::Start)?;
     let namespace = isolation.namespace(layout, hosts.as_deref());
     let inside = namespace.is_some();
     match spawn(setting, namespace, sandbox.clone(), &tree) {

@@ -53,9 +53,15 @@ fn own_address((host, port): &(String, u16)) -> std::io::Result<IpAddr> {
     if !address.is_loopback() {
         return Ok(address);
     }
-    let name = nix::unistd::gethostname()?.into_string().unwrap_or_default();
+    Ok(named_address().1.unwrap_or(address))
+}
+
+/// This machine's name, and the address that it has by that name, if others could reach it there.
+fn named_address() -> (String, Option<IpAddr>) {
+    let name = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
     let named = (name.as_str(), 0).to_socket_addrs().into_iter().flatten();
-    Ok(named.map(|a| a.ip()).find(|a| !a.is_loopback()).unwrap_or(address))
+    let address = named.map(|a| a.ip()).find(|a| !a.is_loopback());
+    (name, address)
 }
 
 /// How the learners of a run are called: `PREFIX-0` is the first one's name, as launchers of the original
@@ -64,9 +70,14 @@ pub(crate) fn prefix(run: &RunId) -> String {
     format!("learner-{}", run.as_str().trim_start_matches("training-"))
 }
 
-/// A file of host names with those of the learners, beside the ones that this machine has.
-pub(crate) fn write_hosts(folder: &Path, run: &RunId, team: &Team) -> std::io::Result<PathBuf> {
-    let mut text = fs::read_to_string("/etc/hosts").unwrap_or_default();
+/// A file of host names with those of the learners, beside the ones that this machine has. Frameworks look
+/// their own machine's name up: one that leads nowhere leads to this learner, `number`.
+pub(crate) fn write_hosts(folder: &Path, run: &RunId, number: u32, team: &Team) -> std::io::Result<PathBuf> {
+    let mut text = match (named_address(), team.addresses.get(number as usize - 1)) {
+        ((name, None), Some(address)) if !name.is_empty() => format!("{address} {name}\n"),
+        _ => String::new(),
+    };
+    text.push_str(&fs::read_to_string("/etc/hosts").unwrap_or_default());
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
@@ -87,7 +98,7 @@ mod tests {
     fn learners_are_found_by_the_names_of_the_original() {
         let dir = tempfile::tempdir().unwrap();
         let team = Team { addresses: vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()], port: 7 };
-        let path = write_hosts(dir.path(), &"training-abcdefghi".parse().unwrap(), &team).unwrap();
+        let path = write_hosts(dir.path(), &"training-abcdefghi".parse().unwrap(), 2, &team).unwrap();
         let text = fs::read_to_string(path).unwrap();
         let lines: Vec<&str> = text.lines().rev().take(2).collect();
         assert_eq!(
