@@ -25,5 +25,6 @@ mod metrics;
 mod object_store;
 mod openapi;
 mod slurm;
+mod slurm_parts;
 mod staging;
 mod stored_models;

@@ -14,7 +14,7 @@ use std::{
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tempfile::TempDir;
 
-use super::{PATIENCE, wait_for};
+use super::{PATIENCE, cluster_parts::Parts, wait_for};
 
 /// What a test asks of its cluster.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +27,15 @@ pub struct Shape {
     pub patience: u32,
     /// Nodes cannot be powered off, and their processes are seen by the numbers that they have themselves.
     pub plain: bool,
+    /// What it has besides.
+    pub parts: Parts,
     /// Lines for `slurm.conf`.
     pub more: &'static str,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { nodes: 2, wired: false, patience: 5, plain: false, more: "" }
+        Self { nodes: 2, wired: false, patience: 5, plain: false, parts: Parts::default(), more: "" }
     }
 }
 
@@ -56,7 +58,7 @@ pub struct Cluster {
 /// Commands of Debian's packages.
 const NEEDED: [&str; 6] = ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "unshare"];
 /// Where Debian puts daemons.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Counts clusters of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -66,7 +68,8 @@ impl Cluster {
     /// failure.
     pub fn start(shape: Shape) -> Option<Self> {
         let has = |c: &&str| PATH.split(':').any(|d| Path::new(d).join(c).exists());
-        let missing: Vec<&str> = NEEDED.into_iter().filter(|c| !has(c)).collect();
+        let needed = NEEDED.into_iter().chain(shape.parts.needed());
+        let missing: Vec<&str> = needed.filter(|c| !has(c)).collect();
         let root = nix::unistd::geteuid().is_root();
         if !missing.is_empty() || !root {
             let why = if root { format!("without {missing:?}") } else { "by anybody but root".to_owned() };
@@ -79,9 +82,13 @@ impl Cluster {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let host = if shape.wired { format!("{}.254", network(number)) } else { "127.0.0.1".to_owned() };
         let mut cluster = Self { dir, shape, host, number, services: BTreeMap::new() };
-        cluster.configure();
+        let accounting = free_port();
+        cluster.configure(accounting);
         cluster.wire();
         cluster.start_munge();
+        if shape.parts.accounting {
+            cluster.start_accounting(accounting);
+        }
         cluster.start_controller();
         for n in cluster.nodes() {
             cluster.power_on(&n);
@@ -91,6 +98,10 @@ impl Cluster {
             (idle.trim() == cluster.shape.nodes.to_string()).then_some(())
         });
         Some(cluster)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        self.dir.path()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -107,11 +118,13 @@ impl Cluster {
         (1..=self.shape.nodes).map(|n| format!("n{n}")).collect()
     }
 
-    fn configure(&self) {
+    fn configure(&self, accounting: u16) {
         for folder in ["state", "spool", "gpu"] {
             fs::create_dir(self.path(folder)).unwrap();
         }
-        fs::write(self.path("munge.key"), rand_bytes()).unwrap();
+        for key in ["munge.key", "jwt.key"] {
+            fs::write(self.path(key), rand_bytes()).unwrap();
+        }
         fs::set_permissions(self.path("munge.key"), fs::Permissions::from_mode(0o400)).unwrap();
         for gpu in 0..GPUS {
             // A GPU is a device file that exists; a null device does.
@@ -127,13 +140,15 @@ impl Cluster {
              StateSaveLocation={root}/state\nSlurmdSpoolDir={root}/spool/%n\n\
              SlurmctldPidFile={root}/slurmctld.pid\nSlurmdPidFile={root}/slurmd.%n.pid\n\
              SlurmctldLogFile={root}/slurmctld.log\nSlurmdLogFile={root}/slurmd.%n.log\n\
-             ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nJobAcctGatherType=jobacct_gather/none\n\
              MpiDefault=none\nSwitchType=switch/none\nSelectType=select/cons_tres\n\
              SelectTypeParameters=CR_Core_Memory\nGresTypes=gpu\nSchedulerType=sched/backfill\n\
              SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=2\n\
              ReturnToService=2\nSlurmdParameters=config_overrides\nSlurmdTimeout={patience}\n\
              SlurmctldTimeout=30\nMessageTimeout=5\nTCPTimeout=2\nHealthCheckInterval=0\nInactiveLimit=0\n\
-             KillWait=5\nMinJobAge=300\nJobRequeue=1\nAccountingStorageType=accounting_storage/none\n",
+             KillWait=5\nMinJobAge={age}\nJobRequeue=1\n{parts}",
+            // With accounting, the controller soon forgets jobs that are over.
+            age = if self.shape.parts.accounting { 2 } else { 300 },
+            parts = self.shape.parts.lines(self.root(), accounting),
             host = self.host,
             port = free_port(),
         );
@@ -150,10 +165,10 @@ impl Cluster {
         ));
         fs::write(self.conf(), text).unwrap();
         fs::write(self.path("gres.conf"), format!("Name=gpu File={root}/gpu/gpu[0-{}]\n", GPUS - 1)).unwrap();
-        fs::write(self.path("cgroup.conf"), "CgroupAutomount=no\n").unwrap();
+        fs::write(self.path("cgroup.conf"), self.shape.parts.cgroup_lines()).unwrap();
     }
 
-    fn spawn(&mut self, name: &str, program: &str, words: &[&str]) {
+    pub(super) fn spawn(&mut self, name: &str, program: &str, words: &[&str]) {
         let log =
             fs::File::options().create(true).append(true).open(self.path(&format!("{name}.out"))).unwrap();
         let child = Command::new(program)
@@ -367,9 +382,13 @@ impl Drop for Cluster {
         for node in self.nodes() {
             self.kill(&node);
         }
-        self.kill("slurmctld");
-        self.kill("munged");
+        for service in ["slurmrestd", "slurmctld", "slurmdbd", "mariadbd", "munged"] {
+            self.kill(service);
+        }
         self.end_steps();
+        if self.shape.parts.cgroups {
+            self.remove_cgroups();
+        }
         self.unwire();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.path("slurmctld.log")).unwrap_or_default();
@@ -389,7 +408,7 @@ fn ip(words: &[&str]) {
     assert!(done.success(), "ip {words:?}");
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

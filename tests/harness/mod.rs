@@ -1,11 +1,13 @@
 //! A server of its own for each test, and hands to use it with.
 
 mod cluster;
+mod cluster_parts;
 mod requests;
 mod tools;
 mod yard;
 
 pub use cluster::{Cluster, Shape};
+pub use cluster_parts::Parts;
 pub use tools::Tools;
 pub use yard::{Said, Yard, block_on, code_folder, programs};
 

@@ -289,6 +289,9 @@ pub struct WorkOrder {
     /// How many learners there are.
     #[serde(default = "one")]
     pub learners: u32,
+    /// The runner is to ask what to do all the time, because nobody nudges it.
+    #[serde(default)]
+    pub listen: bool,
     /// A cancel came before the runner did.
     pub canceled: bool,
     /// Bytes of the log of the attempt before this one that the server has.

@@ -141,7 +141,7 @@ async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
     let points = Points::of(layout);
     let mut reporter =
         Reporter::start(link.clone(), (layout.output.clone(), earlier), (points.clone(), 0), spool);
-    if order.learners > 1 {
+    if order.listen {
         reporter.listen(link.clone());
     }
     let failure = match work(context, &reporter, points, signals).await {

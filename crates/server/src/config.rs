@@ -10,7 +10,10 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use trainyard_api::runner::{EngineName, JobOptions};
 use trainyard_definition::Limits;
-use trainyard_engine::{Computes, slurm::check_option};
+use trainyard_engine::{
+    Computes,
+    slurm::{check_option, check_rest_option},
+};
 use trainyard_environment::Catalogue;
 
 /// Largest number that one of the limits can be.
@@ -151,6 +154,21 @@ pub struct SlurmConfig {
     /// Seconds that a runner may be silent whose job Slurm has forgotten, until its run is given up.
     #[serde(default = "lost_after")]
     pub lost_after: u64,
+    /// slurmrestd, by which Slurm is asked; absent: by its commands.
+    #[serde(default)]
+    pub rest: Option<RestConfig>,
+}
+
+/// `[engine.slurm.rest]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestConfig {
+    /// Its URL.
+    pub url: String,
+    /// A file with the token (JWT), which is read before each call.
+    pub token_file: PathBuf,
+    /// The user whose token it is.
+    pub user: String,
 }
 
 fn yes() -> bool {
@@ -278,7 +296,10 @@ impl Config {
             }
             return Ok(());
         };
-        for (key, path) in [("shared", Some(&slurm.shared)), ("node", slurm.node.as_ref())] {
+        let token = slurm.rest.as_ref().map(|r| &r.token_file);
+        for (key, path) in
+            [("shared", Some(&slurm.shared)), ("node", slurm.node.as_ref()), ("rest.token_file", token)]
+        {
             if let Some(path) = path.filter(|p| !p.is_absolute()) {
                 return fault(format!("[engine.slurm] {key}: {} is not an absolute path", path.display()));
             }
@@ -289,7 +310,8 @@ impl Config {
             .iter()
             .flat_map(|(n, c)| c.slurm.options.iter().map(move |o| (format!("compute.{n}.slurm"), o)));
         for (table, option) in general.chain(each) {
-            if let Err(why) = check_option(option) {
+            let known = if slurm.rest.is_some() { check_rest_option(option) } else { Ok(()) };
+            if let Err(why) = check_option(option).and(known) {
                 return fault(format!("[{table}] options: {why}"));
             }
         }
@@ -414,6 +436,9 @@ mod tests {
             "[engine.slurm]\nshared = 'relative'",
             "[engine.slurm]\nshared = '/s'\njob = { options = ['--array=1-2'] }",
             "[engine.slurm]\nshared = '/s'\njob = { partitions = 'x' }",
+            "[engine.slurm]\nshared = '/s'\n[engine.slurm.rest]\nurl = 'http://h:6820'\ntoken_file = 't'\nuser = 'u'",
+            "[engine.slurm]\nshared = '/s'\njob = { options = ['--mail-user=x'] }\n\
+             [engine.slurm.rest]\nurl = 'http://h:6820'\ntoken_file = '/t'\nuser = 'u'",
         ] {
             assert!(Config::parse("t.toml", bad).is_err(), "{bad}");
         }

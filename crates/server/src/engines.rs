@@ -20,6 +20,8 @@ pub(crate) struct Engines {
 /// A cluster, and what its nodes are told.
 pub(crate) struct Cluster {
     pub(crate) engine: Arc<SlurmEngine>,
+    /// Runners have to ask what to do, because nobody can nudge them.
+    pub(crate) listen: bool,
     /// URL under which nodes reach this server.
     pub(crate) url: String,
     /// Where a server that starts anew says where it is, for runners.

@@ -15,7 +15,7 @@ use tokio::{
 use trainyard_api::{Finding, Secret, Time};
 use trainyard_engine::{
     local::{Capacity, LocalEngine, Queue, detect},
-    slurm::{Settings, SlurmEngine, examine},
+    slurm::{RestSettings, Settings, SlurmEngine, examine},
 };
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
 use trainyard_store::{Sealer, Store};
@@ -26,7 +26,7 @@ use crate::{
     access::Access,
     auth::Gate,
     conductor::{Conductor, Private, Site},
-    config::parse_bytes,
+    config::{RestConfig, parse_bytes},
     engines::{Cluster, Engines},
     keep_models, listen,
     logs::Logs,
@@ -100,6 +100,7 @@ fn cluster(config: &Config, program: PathBuf, id: &str, own_url: &str) -> Option
         node: settings.node.clone(),
         engine: Arc::new(SlurmEngine::new(settings)),
         url: url.trim_end_matches('/').to_owned(),
+        listen: slurm.rest.is_some(),
         address_file: slurm.shared.join(format!("server-{id}.json")),
         shared: slurm.shared.clone(),
     })
@@ -115,6 +116,11 @@ fn cluster_settings(config: &Config, slurm: &SlurmConfig, program: PathBuf, id: 
         requeue: slurm.requeue,
         lead: config.grace + slurm.store_seconds,
         forgotten: Duration::from_secs(slurm.lost_after),
+        rest: slurm.rest.clone().map(|RestConfig { url, token_file, user }| RestSettings {
+            url,
+            token_file,
+            user,
+        }),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Slurm by its commands, with text output: what every release has, and needs nothing from the site.
 
-use std::{io, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, io, process::Stdio, time::Duration};
 
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
-    listing,
+    listing::{self, Listed},
     script::JobRequest,
     transport::{Transport, TransportError},
 };
@@ -78,12 +78,7 @@ impl Commands {
         };
         let mut command = Command::new(program);
         command.args(options).env_clear().kill_on_drop(true);
-        for name in PASSED {
-            // An address with a password in it is not for others to see.
-            if let Some(value) = std::env::var(name).ok().filter(|v| !v.contains('@')) {
-                command.env(name, value);
-            }
-        }
+        command.envs(passed_variables());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let ran = async {
             let mut child = command.spawn()?;
@@ -108,8 +103,14 @@ impl Commands {
     }
 }
 
+/// Variables of this server's that commands and jobs see. An address with a password in it is not for others.
+pub(crate) fn passed_variables() -> BTreeMap<String, String> {
+    let value = |name: &str| std::env::var(name).ok().filter(|v| !v.contains('@'));
+    PASSED.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?))).collect()
+}
+
 /// Whether what a failed command said is for good.
-fn judge(program: &str, said: &str) -> TransportError {
+pub(crate) fn judge(program: &str, said: &str) -> TransportError {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let text = if lines.is_empty() { format!("{program} failed without a word") } else { lines.join("; ") };
     let lower = text.to_lowercase();
@@ -134,9 +135,17 @@ impl Transport for Commands {
         number.ok_or_else(|| TransportError::Unknown(format!("sbatch printed `{}`", printed.trim())))
     }
 
-    async fn list(&self) -> Result<String, TransportError> {
+    async fn list(&self) -> Result<Vec<Listed>, TransportError> {
         let options = ["--noheader", "--states=all", "--user", &self.user, "-O", listing::FORMAT];
-        self.run("squeue", &words(&options, &[]), "").await
+        Ok(listing::parse(&self.run("squeue", &words(&options, &[]), "").await?))
+    }
+
+    async fn history(&self, names: &[String]) -> Result<Vec<Listed>, TransportError> {
+        let names = format!("--name={}", names.join(","));
+        let format = format!("--format={}", listing::HISTORY);
+        let options =
+            ["--allocations", "--noheader", "--parsable2", "--starttime=now-30days", &names, &format];
+        Ok(listing::parse(&self.run("sacct", &words(&options, &[]), "").await?))
     }
 
     async fn withdraw(&self, jobs: &[u64]) -> Result<(), TransportError> {

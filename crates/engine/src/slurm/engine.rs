@@ -21,6 +21,7 @@ use super::{
     commands::Commands,
     judge::{explain, judge},
     listing::{self, Job, Names},
+    rest::{Rest, RestSettings},
     script::{Means, request},
     shared::Shared,
     state::JobState,
@@ -30,6 +31,9 @@ use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched
 
 /// Jobs that are submitted at once. More wait their turn: a controller takes them one by one.
 const AT_ONCE: usize = 8;
+/// How long a job has to be unknown, and its runner silent, before accounting is asked; and how often that is.
+const LONG_GONE: Duration = Duration::from_secs(5);
+const LOOK_BACK: Duration = Duration::from_secs(10);
 /// How long a job of no run that waits is looked at before it is withdrawn.
 const STRAY: Duration = Duration::from_secs(30);
 
@@ -52,6 +56,18 @@ pub struct Settings {
     pub lead: u64,
     /// How long a runner may be silent whose job Slurm has forgotten.
     pub forgotten: Duration,
+    /// slurmrestd, where Slurm is asked by it; absent: by its commands.
+    pub rest: Option<RestSettings>,
+}
+
+impl Settings {
+    /// The way to Slurm.
+    pub(super) fn transport(&self) -> Arc<dyn Transport> {
+        match &self.rest {
+            Some(rest) => Arc::new(Rest::new(rest.clone())),
+            None => Arc::new(Commands::new()),
+        }
+    }
 }
 
 /// What was seen of Slurm.
@@ -64,6 +80,9 @@ struct Seen {
     refused: HashMap<String, String>,
     /// Since when there has been no job of a name.
     missing: HashMap<String, Instant>,
+    /// What accounting says of jobs that the controller has forgotten, and when it was asked last.
+    history: HashMap<String, Vec<Job>>,
+    asked_history: Option<Instant>,
     /// Jobs that no run waits for, and since when.
     strays: HashMap<u64, Instant>,
     /// Names of jobs that are to be stopped.
@@ -88,13 +107,13 @@ pub struct SlurmEngine {
 }
 
 impl SlurmEngine {
-    /// By Slurm's commands.
+    /// With these settings.
     pub fn new(settings: Settings) -> Self {
         let node = settings.node.starts_with(&settings.shared).then(|| settings.node.clone());
         Self {
             names: Names::new(&settings.server),
             shared: Shared::new(settings.shared.clone(), node),
-            transport: Arc::new(Commands::new()),
+            transport: settings.transport(),
             submitting: Semaphore::new(AT_ONCE),
             program: OnceCell::new(),
             seen: Mutex::default(),
@@ -202,8 +221,8 @@ impl SlurmEngine {
     /// Asks for all jobs; `None`: Slurm does not answer.
     async fn list(&self) -> Option<Arc<HashMap<String, Vec<Job>>>> {
         match self.transport.list().await {
-            Ok(text) => {
-                let jobs = Arc::new(listing::parse(&text, &self.names));
+            Ok(listed) => {
+                let jobs = Arc::new(listing::ours(listed, &self.names));
                 let mut seen = self.seen();
                 if seen.trouble.take().is_some() {
                     tracing::info!("Slurm answers again");
@@ -222,6 +241,30 @@ impl SlurmEngine {
                 seen.missing.clear();
                 None
             }
+        }
+    }
+
+    /// Asks accounting for jobs of `attempts` that the controller knows no more and whose runners are silent.
+    async fn look_back(&self, attempts: &[Watched], jobs: &HashMap<String, Vec<Job>>) {
+        let names: Vec<String> = {
+            let mut seen = self.seen();
+            let is_gone = |w: &&Watched| {
+                let name = self.names.job(&w.at);
+                let long = seen.missing.get(&name).is_some_and(|m| m.elapsed() >= LONG_GONE);
+                long && w.silence >= LONG_GONE && !jobs.contains_key(&name) && !seen.underway.contains(&name)
+            };
+            let names: Vec<String> = attempts.iter().filter(is_gone).map(|w| self.names.job(&w.at)).collect();
+            seen.history.retain(|name, _| names.contains(name));
+            if names.is_empty() || seen.asked_history.is_some_and(|at| at.elapsed() < LOOK_BACK) {
+                return;
+            }
+            seen.asked_history = Some(Instant::now());
+            names
+        };
+        match self.transport.history(&names).await {
+            Ok(listed) => self.seen().history = listing::ours(listed, &self.names),
+            // Most clusters have none.
+            Err(error) => tracing::debug!(%error, "accounting does not tell what became of jobs"),
         }
     }
 
@@ -308,6 +351,7 @@ impl Engine for SlurmEngine {
     async fn poll(&self, attempts: &[Watched]) -> Vec<Condition> {
         let Some(jobs) = self.list().await else { return vec![Condition::Alive; attempts.len()] };
         let watched: HashSet<String> = attempts.iter().map(|w| self.names.job(&w.at)).collect();
+        self.look_back(attempts, &jobs).await;
         let conditions = {
             let mut seen = self.seen();
             seen.missing.retain(|name, _| watched.contains(name) && !jobs.contains_key(name));
@@ -318,6 +362,11 @@ impl Engine for SlurmEngine {
                     return (Condition::Alive, false);
                 }
                 let same = jobs.get(&name).map_or(&[][..], Vec::as_slice);
+                if same.is_empty()
+                    && let Some(ended) = seen.history.get(&name).filter(|h| h.iter().all(Job::has_ended))
+                {
+                    return (judge(w, ended, Duration::ZERO, self.settings.forgotten), false);
+                }
                 let missing = match same {
                     [] => seen.missing.entry(name.clone()).or_insert_with(Instant::now).elapsed(),
                     _ => Duration::ZERO,

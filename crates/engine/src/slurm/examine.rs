@@ -13,7 +13,6 @@ use trainyard_api::{
 };
 
 use super::{
-    commands::Commands,
     engine::Settings,
     listing::{self, Names},
     script::{Means, probe_script, request},
@@ -33,10 +32,11 @@ const COMMANDS: [&str; 4] = ["sbatch", "squeue", "scancel", "scontrol"];
 /// it runs.
 pub async fn examine(settings: &Settings, server: Option<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for command in COMMANDS {
+    let needed = if settings.rest.is_some() { &[][..] } else { &COMMANDS[..] };
+    for command in needed {
         match Command::new(command).arg("--version").output().await {
             Ok(o) if o.status.success() => {
-                if command == "sbatch" {
+                if *command == "sbatch" {
                     findings.push(Finding::good(String::from_utf8_lossy(&o.stdout).trim().to_owned()));
                 }
             }
@@ -49,17 +49,21 @@ pub async fn examine(settings: &Settings, server: Option<String>) -> Vec<Finding
     if !findings.iter().all(|f| f.health == trainyard_api::Health::Good) {
         return findings;
     }
-    let transport = Commands::new();
+    let transport = settings.transport();
+    let transport = &*transport;
     match transport.list().await {
         Ok(_) => findings.push(Finding::good("Slurm's controller answers")),
         Err(error) => {
-            let cure =
-                "see that slurmctld runs, that SLURM_CONF leads to its configuration, and that munge runs";
+            let cure = if settings.rest.is_some() {
+                "see that slurmrestd runs at [engine.slurm.rest] url, and that the token is valid: scontrol token"
+            } else {
+                "see that slurmctld runs, that SLURM_CONF leads to its configuration, and that munge runs"
+            };
             findings.push(Finding::bad(format!("Slurm's controller does not answer: {error}"), Some(cure)));
             return findings;
         }
     }
-    findings.extend(trial(settings, server, &transport).await);
+    findings.extend(trial(settings, server, transport).await);
     findings
 }
 
@@ -132,8 +136,8 @@ async fn wait(
             );
             return findings;
         }
-        let text = transport.list().await.unwrap_or_default();
-        let job = listing::parse(&text, names).remove(name).and_then(|mut same| same.pop());
+        let listed = transport.list().await.unwrap_or_default();
+        let job = listing::ours(listed, names).remove(name).and_then(|mut same| same.pop());
         if let Some(JobState::Ended(end)) = job.as_ref().map(|j| j.state) {
             // The answer may be on its way through the shared file system.
             ended += 1;

@@ -1,4 +1,4 @@
-//! What `squeue` prints, a job a line. No I/O.
+//! What `squeue` and `sacct` print, a job a line. No I/O.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,10 @@ use crate::AttemptRef;
 
 /// The format that `squeue -O` is asked for. The reason is last: it alone may hold a bar.
 pub(crate) const FORMAT: &str = "JobID:|,Name:|,State:|,RestartCnt:|,StartTime:|,BatchHost:|,Reason:|";
+
+/// The fields that `sacct -P` is asked for: those of [`FORMAT`]. It cannot tell how often a job was started anew;
+/// what stands in that place is no number.
+pub(crate) const HISTORY: &str = "JobIDRaw,JobName,State,ExitCode,Start,NodeList,Reason";
 
 /// A job of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,20 @@ pub(crate) struct Job {
     pub(crate) node: String,
     /// Why it waits, in Slurm's words.
     pub(crate) reason: String,
+}
+
+impl Job {
+    /// Whether it is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, JobState::Ended(_))
+    }
+}
+
+/// A job that was listed, and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) job: Job,
 }
 
 /// How the jobs of one server are called.
@@ -61,15 +79,15 @@ impl Names {
     }
 }
 
-/// The jobs in `text` that are called as ours are, by name. A line that cannot be read is passed over.
-pub(crate) fn parse(text: &str, names: &Names) -> HashMap<String, Vec<Job>> {
-    let mut jobs: HashMap<String, Vec<Job>> = HashMap::new();
+/// The jobs in `text`. A line that cannot be read is passed over.
+pub(crate) fn parse(text: &str) -> Vec<Listed> {
+    let mut jobs = Vec::new();
     for line in text.lines() {
         let mut fields = line.splitn(7, '|').map(str::trim);
         let mut next = || fields.next().unwrap_or_default();
         let (id, name, state, restarts, start, node, reason) =
             (next(), next(), next(), next(), next(), next(), next());
-        let (Ok(id), true) = (id.parse(), name.starts_with(&names.prefix)) else { continue };
+        let Ok(id) = id.parse() else { continue };
         let job = Job {
             id,
             state: JobState::parse(state),
@@ -78,7 +96,16 @@ pub(crate) fn parse(text: &str, names: &Names) -> HashMap<String, Vec<Job>> {
             node: node.to_owned(),
             reason: reason.trim_end_matches('|').to_owned(),
         };
-        jobs.entry(name.to_owned()).or_default().push(job);
+        jobs.push(Listed { name: name.to_owned(), job });
+    }
+    jobs
+}
+
+/// Those that are called as ours are, by name.
+pub(crate) fn ours(listed: Vec<Listed>, names: &Names) -> HashMap<String, Vec<Job>> {
+    let mut jobs: HashMap<String, Vec<Job>> = HashMap::new();
+    for Listed { name, job } in listed.into_iter().filter(|l| l.name.starts_with(&names.prefix)) {
+        jobs.entry(name).or_default().push(job);
     }
     // The first that was submitted counts.
     for same in jobs.values_mut() {
@@ -109,7 +136,7 @@ x|trainyard-0a1b2c-training-abcdefghi-2|RUNNING|0||||
     #[test]
     fn jobs_of_others_are_left_out_and_the_first_of_a_name_counts() {
         let names = Names::new("0a-1b-2c");
-        let jobs = parse(PRINTED, &names);
+        let jobs = ours(parse(PRINTED), &names);
         assert_eq!(jobs.len(), 2);
         let first = &jobs[&names.of(&run(), 1)];
         assert_eq!(first.iter().map(|j| j.id).collect::<Vec<_>>(), [7, 9]);
@@ -124,7 +151,7 @@ x|trainyard-0a1b2c-training-abcdefghi-2|RUNNING|0||||
     fn what_is_not_a_listing_gives_no_jobs() {
         let names = Names::new("a");
         for text in ["", "\n\n", "slurm_load_jobs error: Unable to contact slurm controller", "|||||||||"] {
-            assert!(parse(text, &names).is_empty(), "{text}");
+            assert!(ours(parse(text), &names).is_empty(), "{text}");
         }
     }
 }

@@ -9,6 +9,8 @@ mod engine;
 mod examine;
 mod judge;
 mod listing;
+mod rest;
+mod rest_job;
 mod script;
 mod shared;
 mod state;
@@ -16,4 +18,6 @@ mod transport;
 
 pub use engine::{Settings, SlurmEngine};
 pub use examine::examine;
+pub use rest::RestSettings;
+pub use rest_job::check as check_rest_option;
 pub use script::check_option;

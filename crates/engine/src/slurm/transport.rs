@@ -1,6 +1,6 @@
 //! The way to Slurm.
 
-use super::script::JobRequest;
+use super::{listing::Listed, script::JobRequest};
 
 /// Why Slurm did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,8 +19,11 @@ pub(crate) trait Transport: Send + Sync {
     /// Submits a job; returns its number. Leaves nothing behind where it is rejected.
     async fn submit(&self, job: &JobRequest) -> Result<u64, TransportError>;
 
-    /// All jobs of this user, as [`super::listing::FORMAT`] prints them.
-    async fn list(&self) -> Result<String, TransportError>;
+    /// All jobs that Slurm's controller knows, of this user at least.
+    async fn list(&self) -> Result<Vec<Listed>, TransportError>;
+
+    /// What the cluster's accounting knows of the jobs of these names; nothing where there is none.
+    async fn history(&self, names: &[String]) -> Result<Vec<Listed>, TransportError>;
 
     /// Takes those of these jobs out of the queue that are in it. Others are left alone.
     async fn withdraw(&self, jobs: &[u64]) -> Result<(), TransportError>;

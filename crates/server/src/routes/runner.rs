@@ -126,6 +126,9 @@ pub(crate) async fn claim(State(app): State<App>, attempt: Attempt) -> Answer<Js
         grace: app.config.grace,
         learner: attempt.learner,
         learners: active.count(),
+        listen: active.count() > 1
+            || (active.engine == EngineName::Slurm
+                && app.conductor.engines().slurm.as_ref().is_some_and(|c| c.listen)),
         canceled: run.cancel_asked,
         earlier_log: earlier(earlier_log),
         earlier_metrics: earlier(earlier_metrics),
