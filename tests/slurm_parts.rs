@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{Cluster, PATIENCE, Parts, Shape, Yard, code_folder, wait_for};
 
 fn cluster(parts: Parts, plain: bool) -> Option<Cluster> {
-    Cluster::start(Shape { parts, plain, ..Shape::default() })
+    Cluster::start(Shape { plain, parts, ..Shape::default() })
 }
 
 fn train(yard: &Yard, command: &str, set: &[&str]) -> String {

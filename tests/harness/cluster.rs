@@ -14,7 +14,13 @@ use std::{
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tempfile::TempDir;
 
-use super::{PATIENCE, cluster_parts::Parts, wait_for};
+use super::{PATIENCE, wait_for};
+
+// Beside this file, also for the bench, which takes it by its path.
+#[path = "cluster_parts.rs"]
+mod parts;
+
+pub use parts::Parts;
 
 /// What a test asks of its cluster.
 #[derive(Clone, Copy, Debug)]

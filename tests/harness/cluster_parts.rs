@@ -7,11 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{
-    PATIENCE,
-    cluster::{Cluster, PATH, free_port},
-    wait_for,
-};
+use super::{Cluster, PATH, PATIENCE, free_port, wait_for};
 
 /// What a cluster has besides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,26 +36,23 @@ impl Parts {
     /// Lines of `slurm.conf`.
     pub(super) fn lines(self, root: &Path, dbd_port: u16) -> String {
         let root = root.display();
-        let mut text = match self.cgroups {
-            true => {
-                "ProctrackType=proctrack/cgroup\nTaskPlugin=task/cgroup\n\
-                     JobAcctGatherType=jobacct_gather/cgroup\n"
-            }
-            false => {
-                "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n\
-                      JobAcctGatherType=jobacct_gather/none\n"
-            }
-        }
-        .to_owned();
+        let how = if self.cgroups {
+            ["proctrack/cgroup", "task/cgroup", "jobacct_gather/cgroup"]
+        } else {
+            ["proctrack/linuxproc", "task/none", "jobacct_gather/none"]
+        };
+        let mut text =
+            format!("ProctrackType={}\nTaskPlugin={}\nJobAcctGatherType={}\n", how[0], how[1], how[2]);
         if self.rest {
             text.push_str(&format!("AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={root}/jwt.key\n"));
         }
-        text.push_str(&match self.accounting {
-            true => format!(
+        text.push_str(&if self.accounting {
+            format!(
                 "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n\
                  AccountingStoragePort={dbd_port}\nAccountingStoragePass={root}/munge.socket\n"
-            ),
-            false => "AccountingStorageType=accounting_storage/none\n".to_owned(),
+            )
+        } else {
+            "AccountingStorageType=accounting_storage/none\n".to_owned()
         });
         text
     }

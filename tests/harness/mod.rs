@@ -1,13 +1,11 @@
 //! A server of its own for each test, and hands to use it with.
 
 mod cluster;
-mod cluster_parts;
 mod requests;
 mod tools;
 mod yard;
 
-pub use cluster::{Cluster, Shape};
-pub use cluster_parts::Parts;
+pub use cluster::{Cluster, Parts, Shape};
 pub use tools::Tools;
 pub use yard::{Said, Yard, block_on, code_folder, programs};
 

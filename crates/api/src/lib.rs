@@ -36,8 +36,8 @@ pub use published::{PublishedDeployments, PublishedEntity, PublishedModel, Publi
 pub use reference::{Bucket, Connection, DataReference, Location};
 pub use result::{ResultObject, Results};
 pub use run::{
-    Author, ComputeConfiguration, Execution, Failure, Framework, Metadata, ModelDefinition, NewRun, PatchOp,
-    Phase, Run, RunEntity, RunState, Runtime, Status, StatusError, Transition,
+    Author, ComputeConfiguration, Execution, Failure, Framework, LearnerStatus, Metadata, ModelDefinition,
+    NewRun, PatchOp, Phase, Run, RunEntity, RunState, Runtime, Status, StatusError, Transition,
 };
 pub use secret::Secret;
 pub use time::Time;

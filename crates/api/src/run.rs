@@ -271,6 +271,23 @@ pub struct Status {
     /// Trainyard: the environment that was chosen, such as `tensorflow 2.21.0, python 3.11`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Trainyard: how far each learner is, of a run under way that has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<LearnerStatus>,
+}
+
+/// How far one of several learners is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LearnerStatus {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The finer phase.
+    pub phase: Phase,
+    /// It is done, and has stored what it wrote.
+    pub stored: bool,
+    /// Where the others reach it, once it has staged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 /// `entity` of a run.

@@ -117,6 +117,19 @@ pub enum Stage {
     StagingOut,
 }
 
+impl Stage {
+    /// The phase that users see.
+    pub fn phase(self) -> Phase {
+        match self {
+            Self::Waiting => Phase::Queued,
+            Self::Placed => Phase::Pending,
+            Self::StagingIn => Phase::Downloading,
+            Self::Running => Phase::Processing,
+            Self::StagingOut => Phase::Storing,
+        }
+    }
+}
+
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
@@ -165,13 +178,7 @@ impl Run {
     pub fn phase(&self) -> Phase {
         match &self.state {
             State::Queued => Phase::Queued,
-            State::Active(a) => match a.stage {
-                Stage::Waiting => Phase::Queued,
-                Stage::Placed => Phase::Pending,
-                Stage::StagingIn => Phase::Downloading,
-                Stage::Running => Phase::Processing,
-                Stage::StagingOut => Phase::Storing,
-            },
+            State::Active(a) => a.stage.phase(),
             State::Ended(e) => match e.outcome {
                 Outcome::Completed => Phase::Completed,
                 Outcome::Failed(_) => Phase::Failed,

@@ -293,11 +293,11 @@ impl Worker {
         let end = self.log_size().min(most);
         while let Some((offset, bytes)) = self.next_bytes(end) {
             let ack = self.link.bytes("log", offset, bytes).await?;
-            self.heed(ack);
+            self.heed(&ack);
         }
         while let Some((offset, bytes)) = self.next_points() {
             let ack = self.link.bytes("metrics", offset, bytes).await?;
-            self.heed(ack);
+            self.heed(&ack);
         }
         if events.is_empty() && !force {
             return Ok(());
@@ -306,15 +306,15 @@ impl Worker {
         let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|e| e.seq > ack.seq);
         drop(pending);
-        self.heed(ack);
+        self.heed(&ack);
         Ok(())
     }
 
-    fn heed(&self, ack: Ack) {
+    fn heed(&self, ack: &Ack) {
         *self.shared.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.shared.delivered.store(ack.log, Relaxed);
         self.shared.points_delivered.store(ack.metrics, Relaxed);
-        self.shared.told_by(&ack);
+        self.shared.told_by(ack);
     }
 
     /// Bytes of this attempt's log that the server has.

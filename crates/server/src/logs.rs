@@ -31,8 +31,11 @@ const MOMENT: i64 = 1000;
 pub(crate) struct Logs {
     root: PathBuf,
     kind: Kind,
-    open: Arc<Mutex<HashMap<RunId, Vec<(u32, Arc<RunLog>)>>>>,
+    open: Arc<Mutex<HashMap<RunId, OfRun>>>,
 }
+
+/// Open logs of one run, by learners.
+type OfRun = Vec<(u32, Arc<RunLog>)>;
 
 /// What is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]

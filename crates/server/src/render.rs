@@ -1,8 +1,9 @@
 //! Records as the API shows them.
 
 use trainyard_api::{
-    ContentStatus, DataReference, Definition, DefinitionEntity, DefinitionVersion, Location, Metadata,
-    ModelEntity, ModelVersion, Run, RunEntity, RunId, Secret, Status, StatusError, StoredModel, Time,
+    ContentStatus, DataReference, Definition, DefinitionEntity, DefinitionVersion, LearnerStatus, Location,
+    Metadata, ModelEntity, ModelVersion, Run, RunEntity, RunId, Secret, Status, StatusError, StoredModel,
+    Time,
 };
 use trainyard_store::{Archive, Caller, DefinitionRecord, ModelRecord, Record};
 
@@ -82,7 +83,19 @@ fn status(app: &App, record: &Record, detail: Detail<'_>, now: Time) -> Status {
         transitions: if full { run.transitions.clone() } else { Vec::new() },
         last_log_lines,
         environment: Some(record.spec.environment.label.clone()),
+        learners: if full { learners(run) } else { Vec::new() },
     }
+}
+
+fn learners(run: &trainyard_lifecycle::Run) -> Vec<LearnerStatus> {
+    let all = run.active().map_or(&[][..], |a| a.learners.as_slice());
+    let status = |(number, l): (u32, &trainyard_lifecycle::Learner)| LearnerStatus {
+        number,
+        phase: l.stage.phase(),
+        stored: l.over,
+        address: l.address.as_ref().map(|(address, _)| address.clone()),
+    };
+    (1..).zip(all).map(status).collect()
 }
 
 fn last_lines(app: &App, record: &Record) -> Vec<String> {

@@ -145,6 +145,14 @@ impl Shown for RunView {
             ("Phase", s.phase.as_str().to_owned()),
             ("Compute", d.execution.compute_configuration.name.clone()),
         ];
+        if let Some(nodes) = d.execution.compute_configuration.nodes.filter(|n| *n > 1) {
+            let one = |l: &trainyard_api::LearnerStatus| {
+                format!("{} {}", l.number, if l.stored { "stored" } else { l.phase.as_str() })
+            };
+            let each = s.learners.iter().map(one).collect::<Vec<_>>().join(", ");
+            let each = if each.is_empty() { each } else { format!(": {each}") };
+            rows.push(("Learners", format!("{nodes}{each}")));
+        }
         if let Some(environment) = &s.environment {
             rows.push(("Environment", environment.clone()));
         }

@@ -50,7 +50,7 @@ const WORDS: [(&str, &str, As); 22] = [
     ("exclusive", "exclusive", As::Text),
 ];
 /// Options that mean nothing here: how `sbatch` prints, and a signal to the batch shell alone, which this API
-/// cannot ask for. Without it a job has the cluster's KillWait to store in.
+/// cannot ask for. Without it a job has the cluster's `KillWait` to store in.
 const LEFT_OUT: [&str; 2] = ["parsable", "signal"];
 
 /// The body of a submission.
