@@ -191,6 +191,30 @@ fn when_the_first_runner_is_killed_all_that_was_written_is_stored() {
 }
 
 #[test]
+fn a_learner_that_is_gone_for_good_leaves_nobody_waiting() {
+    let Some(yard) = yard(Shape { nodes: 3, plain: true, ..Shape::default() }) else { return };
+    let id = train(&yard, 3, PATIENT, "one");
+    wait_logs(&yard, &id, 3, "here");
+    // Nobody knows whether a program was started whose spool cannot be read: its next runner ends at once.
+    let folder = yard.node_folder().join(format!("runs/{id}.1.3"));
+    let (spool, aside) = (folder.join("spool.jsonl"), folder.join("aside"));
+    let runner = runner_of(&yard, &format!("{id}.1.3"));
+    fs::rename(&spool, &aside).unwrap();
+    fs::create_dir(&spool).unwrap();
+    kill(Pid::from_raw(runner), Signal::SIGKILL).unwrap();
+    wait_for("another job is to store", PATIENCE, || {
+        (yard.status(&id)["attempt"].as_u64()? > 1).then_some(())
+    });
+    fs::remove_dir(&spool).unwrap();
+    fs::rename(&aside, &spool).unwrap();
+    let status = yard.wait_end(&id);
+    ended(&status, "error");
+    for key in ["kept", "learner-2/kept", "learner-3/kept"] {
+        assert!(yard.result(&id, key).starts_with("kept"), "{key}");
+    }
+}
+
+#[test]
 fn a_node_that_loses_its_power_has_all_learners_begin_again() {
     let Some(mut yard) = yard(Shape { nodes: 3, ..Shape::default() }) else { return };
     let id = train(&yard, 2, PATIENT, "one");

@@ -25,10 +25,8 @@ pub async fn run_job(ticket: &Path, role: Role) -> Result<(), Error> {
         _ => Others::none(),
     };
     let result = attempt::run_with(&folder, ticket, others.clone()).await;
-    if !matches!(result, Err(Error::Fenced(_))) {
-        // The job is over with this process, and they may still be storing.
-        others.left().await;
-    }
+    // The job is over with this process, and they may still be storing: also where this learner had nothing to do.
+    others.left().await;
     result
 }
 

@@ -81,8 +81,9 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
 }
 
 /// What starts the runners of the other learners, once the first one has its ticket: a step of the job, on the
-/// nodes but the first. Nothing ends it but themselves and the job. A runner that a signal ended is followed by
-/// another, which stores what it left; the shell that does this has no use for the signals of the step.
+/// nodes but the first. A runner that a signal ended is followed by another, which stores what it left; the shell
+/// that does this has no use for the signals of the step. Where that does not help either, nobody is left waiting:
+/// the step ends, and what it left another job stores.
 fn others(runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String {
     let others = learners.saturating_sub(1);
     if others == 0 {
@@ -93,7 +94,7 @@ fn others(runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String
     let twice = format!("trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}");
     format!(
         " -- srun --nodes={others} --ntasks={others} --ntasks-per-node=1 --relative=1 {cpus} --mem=0{gres} \
-         --wait=0 --kill-on-bad-exit=0 --input=none /bin/sh -c {}",
+         --wait=0 --kill-on-bad-exit=1 --input=none /bin/sh -c {}",
         quoted(Path::new(&twice))
     )
 }
