@@ -102,7 +102,7 @@ fn learners_find_each_other_and_store_side_by_side() {
     assert_eq!(master(&first), master(&second));
     assert!(!first.contains("LEARNER_ADDRESSES=127."), "{first}");
     assert_eq!(yard.result(&id, "model/w"), "weights of 1\n");
-    assert_eq!(yard.result(&id, "learner-2/model/w"), "weights of 2\n");
+    assert_eq!(yard.result(&id, "learner-2/results/model/w"), "weights of 2\n");
     let stored = yard.results(&id);
     for key in ["learner-1/training-log.txt", "learner-2/training-log.txt", "learner-2/.log-copy-complete"] {
         assert!(stored.contains_key(key), "{key}: {stored:?}");
@@ -156,7 +156,7 @@ fn a_cancel_reaches_all_learners_and_what_they_wrote_is_stored() {
     yard.cli(&["cancel", &id]).ok();
     ended(&yard.wait_end(&id), "canceled");
     assert_eq!(yard.result(&id, "told"), "told 1\n");
-    assert_eq!(yard.result(&id, "learner-2/told"), "told 2\n");
+    assert_eq!(yard.result(&id, "learner-2/results/told"), "told 2\n");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn the_runner_of_a_learner_that_is_killed_is_followed_by_one_that_stores() {
     assert_eq!(message, "learner 2: the runner was lost after it had started the program");
     assert_eq!(status["attempt"].as_u64(), Some(1));
     assert_eq!(yard.result(&id, "told"), "told 1\n");
-    assert_eq!(yard.result(&id, "learner-2/kept"), "kept 2\n");
+    assert_eq!(yard.result(&id, "learner-2/results/kept"), "kept 2\n");
     assert_eq!(log(&yard, &id, 2).matches("here").count(), 1);
 }
 
@@ -184,10 +184,35 @@ fn when_the_first_runner_is_killed_all_that_was_written_is_stored() {
     let status = yard.wait_end(&id);
     ended(&status, "error");
     assert_eq!(yard.result(&id, "kept"), "kept 1\n");
-    assert_eq!(yard.result(&id, "learner-2/kept"), "kept 2\n");
+    assert_eq!(yard.result(&id, "learner-2/results/kept"), "kept 2\n");
     for learner in [1, 2] {
         assert_eq!(log(&yard, &id, learner).matches("here").count(), 1, "learner {learner}");
     }
+}
+
+/// The first learner is done as soon as it is told; the others train on.
+const FIRST_IS_DONE: &str = r#"
+echo "kept $LEARNER_ID" > $RESULT_DIR/kept; echo here
+while [ ! -e $JOB_STATE_DIR/go ]; do sleep 0.05; done
+"#;
+
+#[test]
+fn what_others_left_is_stored_although_the_first_learner_was_done() {
+    let Some(yard) = yard(Shape { plain: true, ..Shape::default() }) else { return };
+    let id = train(&yard, 2, FIRST_IS_DONE, "one");
+    wait_logs(&yard, &id, 2, "here");
+    let runner = runner_of(&yard, &format!("{id}.1"));
+    fs::write(yard.node_folder().join(format!("runs/{id}.1/job/go")), "").unwrap();
+    wait_for("the first learner is done", PATIENCE, || {
+        yard.status(&id)["learners"][0]["stored"].as_bool().filter(|s| *s).map(|_| ())
+    });
+    assert!(yard.cli(&["show", &id]).ok().contains("2: 1 stored, 2 PROCESSING"));
+    // Only its runner holds the job together.
+    kill(Pid::from_raw(runner), Signal::SIGKILL).unwrap();
+    let status = yard.wait_end(&id);
+    ended(&status, "error");
+    assert_eq!(yard.result(&id, "kept"), "kept 1\n");
+    assert_eq!(yard.result(&id, "learner-2/results/kept"), "kept 2\n");
 }
 
 #[test]
@@ -209,7 +234,7 @@ fn a_learner_that_is_gone_for_good_leaves_nobody_waiting() {
     fs::rename(&aside, &spool).unwrap();
     let status = yard.wait_end(&id);
     ended(&status, "error");
-    for key in ["kept", "learner-2/kept", "learner-3/kept"] {
+    for key in ["kept", "learner-2/results/kept", "learner-3/results/kept"] {
         assert!(yard.result(&id, key).starts_with("kept"), "{key}");
     }
 }
@@ -233,7 +258,7 @@ fn a_node_that_loses_its_power_has_all_learners_begin_again() {
     for learner in [1, 2] {
         assert!(log(&yard, &id, learner).contains("--- attempt 2: "), "learner {learner}");
     }
-    assert_eq!(yard.result(&id, "learner-2/kept"), "kept 2\n");
+    assert_eq!(yard.result(&id, "learner-2/results/kept"), "kept 2\n");
     let keys: Vec<String> = yard.results(&id).into_keys().collect();
     assert!(!keys.iter().any(|k| k.contains("told")), "{keys:?}");
 }
@@ -258,5 +283,5 @@ fn learners_that_cannot_all_run_wait_with_the_reason_or_are_refused() {
         assert!(said.contains(text), "{said}");
     };
     refused(2, "local", "the engine `local` runs one learner");
-    refused(5000, "slurm", "has to be from 1 to 1024");
+    refused(5000, "slurm", "has to be from 1 to 256");
 }

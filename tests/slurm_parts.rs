@@ -1,6 +1,9 @@
 //! Clusters that have more than a controller and nodes: slurmrestd, accounting, memory limits by cgroups.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -27,6 +30,9 @@ fn ended(status: &Value, state: &str) {
     assert_eq!(status["state"].as_str(), Some(state), "{status:#}");
 }
 
+/// So long after the last change slurmrestd says that nothing has changed.
+const QUIET: Duration = Duration::from_secs(14);
+
 /// Waits to be told, and stores that it was.
 const PATIENT: &str = "trap 'echo told > $RESULT_DIR/told; exit 0' TERM; echo kept > $RESULT_DIR/kept; echo here; \
                        while :; do sleep 0.05; done";
@@ -51,12 +57,19 @@ fn all_goes_by_slurmrestd_where_there_are_no_commands() {
     wait_for("it says what it waits for", PATIENCE, || {
         yard.status(&waiting)["waits_for"].as_str()?.contains("in Slurm's queue: ").then_some(())
     });
+    // Where nothing changes, slurmrestd sends nothing.
+    let begun = Instant::now();
+    wait_for("a quiet while is over", PATIENCE, || {
+        let says = yard.status(&waiting)["waits_for"].as_str().unwrap_or_default().to_owned();
+        assert!(says.contains("in Slurm's queue: "), "{says}");
+        (begun.elapsed() > QUIET).then_some(())
+    });
     yard.cli(&["cancel", &waiting]).ok();
     ended(&yard.wait_end(&waiting), "canceled");
     yard.cli(&["cancel", &both]).ok();
     ended(&yard.wait_end(&both), "canceled");
     assert_eq!(yard.result(&both, "told"), "told\n");
-    assert_eq!(yard.result(&both, "learner-2/told"), "told\n");
+    assert_eq!(yard.result(&both, "learner-2/results/told"), "told\n");
 
     // Nobody nudges a runner here: it hears of a cancel by itself.
     let one = train(&yard, PATIENT, &["name=part"]);

@@ -333,6 +333,9 @@ pub enum RunnerEvent {
     Exited {
         /// How.
         exit: Exit,
+        /// Why it failed, where that does not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Failure>,
     },
     /// All is stored that could be; the attempt is over.
     Finished {

@@ -67,6 +67,9 @@ pub enum Event {
         attempt: u32,
         /// How it ended.
         exit: Exit,
+        /// Why it failed, where that does not say it; what it says at its end counts more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Failure>,
     },
     /// The runner stored what could be stored, and is done.
     Finished {

@@ -128,10 +128,19 @@ pub(crate) fn ready(active: &mut Active, number: u32, address: &str, port: u16) 
 }
 
 /// The program of one has ended; returns how the program as a whole did, once all have.
-pub(crate) fn exited(active: &mut Active, number: u32, exit: Exit, canceled: bool) -> Option<Exit> {
+pub(crate) fn exited(
+    active: &mut Active,
+    number: u32,
+    (exit, why): (Exit, Option<&Failure>),
+    canceled: bool,
+) -> Option<Exit> {
     reached(active, number, Stage::StagingOut);
-    active.learner_mut(number)?.exit = Some(exit);
-    if exit != Exit::Code(0) && !canceled {
+    let learner = active.learner_mut(number)?;
+    learner.exit = Some(exit);
+    learner.failure = why.cloned();
+    // What stops one from outside stops all, and is no learner's failure.
+    let fails = (exit != Exit::Code(0) || why.is_some()) && !learner.is_stopped();
+    if fails && !canceled {
         active.ender.get_or_insert(number);
     }
     let all = active.learners.iter().all(|l| l.exit.is_some() || l.over);

@@ -98,6 +98,9 @@ pub struct Active {
     /// The learner whose failure ends the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ender: Option<u32>,
+    /// Salvage only: the learner that the run failed of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blamed: Option<u32>,
 }
 
 /// How far an attempt is.

@@ -108,7 +108,7 @@ fn step(run: &mut Run, event: &Event, learner: u32, at: Time) -> Vec<Action> {
             Vec::new()
         }
         Event::Started { attempt } => advance(run, *attempt, learner, Stage::Running),
-        Event::Exited { attempt, exit } => exited(run, *attempt, learner, *exit),
+        Event::Exited { attempt, exit, why } => exited(run, *attempt, learner, (*exit, why.as_ref())),
         Event::Finished { attempt, failure } => finished(run, *attempt, learner, failure.as_ref(), at),
         Event::Lost { attempt, message, code } => lost(run, *attempt, message, code.as_deref(), at),
         Event::Requeued { job, attempt, .. } => requeued(run, *job, *attempt),
@@ -144,6 +144,7 @@ fn handed(run: &mut Run, attempt: u32, engine: EngineName, learners: Vec<Learner
         interrupted: None,
         learners,
         ender: None,
+        blamed: None,
     });
     Vec::new()
 }
@@ -234,6 +235,7 @@ fn here(node: &str, gpus: &[String]) -> Active {
         interrupted: None,
         learners: Vec::new(),
         ender: None,
+        blamed: None,
     }
 }
 
@@ -272,13 +274,13 @@ fn advance(run: &mut Run, attempt: u32, learner: u32, stage: Stage) -> Vec<Actio
 }
 
 /// The program of a learner ended. Of several, all have to.
-fn exited(run: &mut Run, attempt: u32, learner: u32, exit: Exit) -> Vec<Action> {
+fn exited(run: &mut Run, attempt: u32, learner: u32, (exit, why): (Exit, Option<&Failure>)) -> Vec<Action> {
     let canceled = run.cancel_asked;
     let Some(active) = current(run, attempt) else { return Vec::new() };
     let ended = if active.learners.is_empty() {
         Some(exit)
     } else {
-        learners::exited(active, learner, exit, canceled)
+        learners::exited(active, learner, (exit, why), canceled)
     };
     if ended.is_some() {
         active.stage = Stage::StagingOut;
@@ -395,6 +397,7 @@ fn salvage_next(run: &mut Run, last: Active, failure: Failure) -> Action {
         failure: Some(failure),
         job: if queued { run.attempt } else { 0 },
         learners: last.left(),
+        blamed: last.blamed.or(last.ender),
         // Of that the run has failed.
         ender: None,
         ..last
@@ -448,7 +451,7 @@ fn end(run: &mut Run, failure: Option<Failure>, at: Time) -> Vec<Action> {
         None => Outcome::Completed,
     };
     let was_active = matches!(run.state, State::Active(_));
-    let learner = run.active().and_then(|a| a.ender);
+    let learner = run.active().and_then(|a| a.blamed.or(a.ender));
     run.state = State::Ended(Ended { outcome, abandoned: false, learner });
     run.finished_at = Some(at);
     let mut actions = Vec::new();

@@ -34,7 +34,7 @@ fn any_event() -> impl Strategy<Value = (Event, Option<u64>)> {
         1 => attempt.clone().prop_map(|a| (Event::PlaceFailed { attempt: a, message: "no".into() }, None)),
         2 => attempt.clone().prop_map(|a| (Event::Claimed { attempt: a }, None)),
         3 => (attempt.clone(), 1..4u64).prop_map(|(a, s)| (Event::Started { attempt: a }, Some(s))),
-        3 => (attempt.clone(), exit, 1..4u64).prop_map(|(a, e, s)| (Event::Exited { attempt: a, exit: e }, Some(s))),
+        3 => (attempt.clone(), exit, 1..4u64).prop_map(|(a, e, s)| (Event::Exited { attempt: a, exit: e, why: None }, Some(s))),
         3 => (attempt.clone(), any::<bool>(), 1..4u64).prop_map(|(a, f, s)| {
             (Event::Finished { attempt: a, failure: f.then(failure) }, Some(s))
         }),
@@ -120,7 +120,7 @@ proptest! {
         for event in [
             Event::Claimed { attempt: stale },
             Event::Started { attempt: stale },
-            Event::Exited { attempt: stale, exit: Exit::Code(0) },
+            Event::Exited { attempt: stale, exit: Exit::Code(0), why: None },
             Event::Finished { attempt: stale, failure: None },
             Event::Lost { attempt: stale, message: "late".into(), code: None },
         ] {
@@ -178,7 +178,7 @@ fn the_ordinary_life() {
         (Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] }, None, Phase::Pending),
         (Event::Claimed { attempt: 1 }, None, Phase::Downloading),
         (Event::Started { attempt: 1 }, Some(1), Phase::Processing),
-        (Event::Exited { attempt: 1, exit: Exit::Code(0) }, Some(2), Phase::Storing),
+        (Event::Exited { attempt: 1, exit: Exit::Code(0), why: None }, Some(2), Phase::Storing),
         (Event::Finished { attempt: 1, failure: None }, Some(3), Phase::Completed),
     ];
     for (n, (event, seq, phase)) in life.into_iter().enumerate() {
@@ -233,9 +233,10 @@ fn a_job_that_its_engine_requeues_is_a_new_attempt_that_runs_the_program_again()
     apply(&mut run, &stamp(7, Event::Placed { attempt: 3, node: "n2".into(), gpus: vec![] }, None));
     assert_eq!(run.active().unwrap().folder, 3);
     apply(&mut run, &stamp(8, Event::Claimed { attempt: 3 }, None));
-    for (n, event) in [Event::Started { attempt: 3 }, Event::Exited { attempt: 3, exit: Exit::Code(0) }]
-        .into_iter()
-        .enumerate()
+    for (n, event) in
+        [Event::Started { attempt: 3 }, Event::Exited { attempt: 3, exit: Exit::Code(0), why: None }]
+            .into_iter()
+            .enumerate()
     {
         apply(&mut run, &stamp(9, event, Some(n as u64 + 1)));
     }
@@ -369,7 +370,7 @@ fn learners_begin_together_and_complete_when_all_exit_with_0() {
     for learner in [2, 1, 3] {
         reports(&mut run, learner, 2, Event::Started { attempt: 1 });
         assert_eq!(run.phase(), Phase::Processing);
-        reports(&mut run, learner, 3, Event::Exited { attempt: 1, exit: Exit::Code(0) });
+        reports(&mut run, learner, 3, Event::Exited { attempt: 1, exit: Exit::Code(0), why: None });
         assert!(!run.is_ended());
         assert_eq!(run.phase() == Phase::Storing, learner == 3);
         let actions = reports(&mut run, learner, 4, Event::Finished { attempt: 1, failure: None });
@@ -384,12 +385,12 @@ fn the_first_learner_that_fails_is_the_reason_and_ends_the_others() {
     for learner in 1..=3 {
         reports(&mut run, learner, 1, Event::Started { attempt: 1 });
     }
-    reports(&mut run, 2, 2, Event::Exited { attempt: 1, exit: Exit::Code(7) });
+    reports(&mut run, 2, 2, Event::Exited { attempt: 1, exit: Exit::Code(7), why: None });
     let active = run.active().unwrap();
     assert_eq!(active.ended_by(2), None);
     assert_eq!(active.ended_by(1).as_deref(), Some("learner 2 failed"));
     for (learner, signal) in [(1, 15), (3, 9)] {
-        reports(&mut run, learner, 2, Event::Exited { attempt: 1, exit: Exit::Signal(signal) });
+        reports(&mut run, learner, 2, Event::Exited { attempt: 1, exit: Exit::Signal(signal), why: None });
         reports(&mut run, learner, 3, Event::Finished { attempt: 1, failure: None });
     }
     assert!(!run.is_ended(), "learner 2 still stores");
@@ -403,7 +404,7 @@ fn the_first_learner_that_fails_is_the_reason_and_ends_the_others() {
 fn who_has_stored_is_left_alone_when_the_job_is_lost() {
     let mut run = three();
     reports(&mut run, 3, 1, Event::Started { attempt: 1 });
-    reports(&mut run, 3, 2, Event::Exited { attempt: 1, exit: Exit::Code(3) });
+    reports(&mut run, 3, 2, Event::Exited { attempt: 1, exit: Exit::Code(3), why: None });
     reports(&mut run, 3, 3, Event::Finished { attempt: 1, failure: None });
     apply(&mut run, &stamp(20, Event::Lost { attempt: 1, message: "node".into(), code: None }, None));
     let active = run.active().unwrap();
@@ -427,4 +428,15 @@ fn a_runner_that_comes_anew_is_heard_from_its_first_word_on() {
     let lost = Failure { code: Code::RunnerLost.as_str().into(), ..failure() };
     reports(&mut run, 2, 1, Event::Finished { attempt: 1, failure: Some(lost) });
     assert_eq!(run.active().unwrap().ender, Some(2));
+}
+
+#[test]
+fn what_stops_all_learners_is_no_learners_failure_and_a_limit_that_one_says_is() {
+    let exited = |code, why| Event::Exited { attempt: 1, exit: Exit::Code(code), why };
+    let mut run = three();
+    reports(&mut run, 2, 1, exited(143, Some(stopped())));
+    assert_eq!(run.active().unwrap().ender, None);
+    let limit = Failure { code: Code::TimeLimit.as_str().into(), ..failure() };
+    reports(&mut run, 1, 1, exited(0, Some(limit)));
+    assert_eq!(run.active().unwrap().ended_by(3).as_deref(), Some("learner 1 failed"));
 }

@@ -146,7 +146,7 @@ async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
     }
     let failure = match work(context, &reporter, points, signals).await {
         Ok(failure) => failure,
-        Err(error @ Error::Fenced(_)) => return Err(error),
+        Err(error @ (Error::Fenced(_) | Error::Others(_))) => return Err(error),
         Err(error) => error.failure(),
     };
     reporter.finish(RunnerEvent::Finished { failure }).await
@@ -171,12 +171,13 @@ async fn work(
     };
     let staged = match staged {
         Ok(staged) => staged,
-        Err(error @ Error::Fenced(_)) => return Err(error),
+        // Nothing was begun: the job ends, and another one tries again.
+        Err(error @ (Error::Fenced(_) | Error::Others(_))) => return Err(error),
         Err(error) => return store_early(context, &error, reporter).await,
     };
     let team = match team::meet(context, reporter, &mut stop).await {
         Ok(team) => team,
-        Err(error @ Error::Fenced(_)) => return Err(error),
+        Err(error @ (Error::Fenced(_) | Error::Others(_))) => return Err(error),
         Err(error) => return store_early(context, &error, reporter).await,
     };
     let kept = staged.notes.iter().try_for_each(|(name, text)| reporter.note(name, text));
@@ -209,7 +210,7 @@ async fn work(
     append(layout, exit);
     // Before the event: whoever sees the end has all metrics.
     collecting.stop().await;
-    reporter.event(RunnerEvent::Exited { exit });
+    reporter.event(RunnerEvent::Exited { exit, why: why.clone() });
     let mut output = keep_up.stop().await?;
     if let Err(error) = output.complete(order, Some(exit), why.as_ref(), reporter, RESULTS_PATIENCE).await {
         let mut unstored = error.to_string();

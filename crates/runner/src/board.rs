@@ -25,8 +25,11 @@ pub async fn run_job(ticket: &Path, role: Role) -> Result<(), Error> {
         _ => Others::none(),
     };
     let result = attempt::run_with(&folder, ticket, others.clone()).await;
-    // The job is over with this process, and they may still be storing: also where this learner had nothing to do.
-    others.left().await;
+    if matches!(result, Ok(()) | Err(Error::Fenced(_))) {
+        // The job is over with this process, and they may still be storing: also where this learner had nothing
+        // to do. With any other error it has told nobody, and all begin again.
+        others.left().await;
+    }
     result
 }
 

@@ -57,13 +57,14 @@ impl Others {
         let (stands, seen) = watch::channel(Stands::Runs);
         tokio::spawn(async move {
             let mut last: VecDeque<String> = VecDeque::new();
-            let mut lines = child.stderr.take().map(|e| BufReader::new(e).lines());
-            while let Some(lines) = &mut lines
-                && let Ok(Some(line)) = lines.next_line().await
+            let mut said = child.stderr.take().map(|e| BufReader::new(e).split(b'\n'));
+            while let Some(said) = &mut said
+                && let Ok(Some(line)) = said.next_segment().await
             {
                 // The job's log, as it would be without us.
-                let _ = writeln!(std::io::stderr().lock(), "{line}");
-                last.push_back(line);
+                let mut log = std::io::stderr().lock();
+                let _ = log.write_all(&line).and_then(|()| log.write_all(b"\n"));
+                last.push_back(String::from_utf8_lossy(&line).into_owned());
                 if last.len() > QUOTED {
                     last.pop_front();
                 }

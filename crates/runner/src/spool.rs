@@ -147,7 +147,7 @@ impl Past {
     }
 
     fn see(&mut self, reported: &Reported) {
-        if let RunnerEvent::Exited { exit } = reported.event {
+        if let RunnerEvent::Exited { exit, .. } = reported.event {
             self.exit = Some(exit);
         }
     }
@@ -178,7 +178,7 @@ mod tests {
         spool.note_start(Time(5), &path).unwrap();
         spool.note("load-data.log", "x").unwrap();
         let exit = Exit::Code(3);
-        let event = Reported { seq: 1, at: Time(6), event: RunnerEvent::Exited { exit } };
+        let event = Reported { seq: 1, at: Time(6), event: RunnerEvent::Exited { exit, why: None } };
         spool.keep(&event, true).unwrap();
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"log_base\":9").unwrap();
         let notes = vec![("load-data.log".to_owned(), "x".to_owned())];

@@ -58,8 +58,10 @@ struct Marker<'a> {
 /// The results of a run on their way.
 pub(crate) struct Output {
     results: Upload,
-    /// Where the logs go, below the place of the results.
+    /// Where the logs go, below the upload's prefix.
     logs: String,
+    /// Where what the program wrote goes.
+    below: &'static str,
     /// How many learners store at the same time.
     learners: u32,
     /// Only where the program may have changed some: what was being fetched when an attempt
@@ -89,14 +91,15 @@ impl Output {
         guard: Option<Guard>,
     ) -> Result<Self, Error> {
         // What the first learner writes is the run's; what the others write is below their own names.
-        let (place, logs) = match order.learner {
-            1 => (format!("{}/", order.run), learner_folder(1)),
-            other => (format!("{}/{}", order.run, learner_folder(other)), String::new()),
+        let (place, logs, below) = match order.learner {
+            1 => (format!("{}/", order.run), learner_folder(1), ""),
+            other => (format!("{}/{}", order.run, learner_folder(other)), String::new(), "results/"),
         };
         let results = Upload::new(bucket(order, http, guard.clone())?, place);
         Ok(Self {
             results,
             logs,
+            below,
             learners: order.learners,
             checkpoints: None,
             notes: Vec::new(),
@@ -154,7 +157,7 @@ impl Output {
         }
         let (mut results, mut logs) = (Ok(()), Ok(()));
         if self.began {
-            results = self.results.sync(&self.layout.results, "").await;
+            results = self.results.sync(&self.layout.results, self.below).await;
             logs = self.results.sync(&self.layout.logs, &self.logs).await.and(self.store_points().await);
         }
         let key = format!("{}{OUTPUT}", self.logs);

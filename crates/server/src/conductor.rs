@@ -367,7 +367,7 @@ impl Conductor {
     async fn apply_now(&self, run: &RunId, events: Vec<Stamped>) -> Result<Applied, Error> {
         let applied = self.0.store.apply(run, events, None).await?;
         if applied.changed {
-            self.0.logs.of(run).wake();
+            self.0.logs.of(run).turn();
         }
         // Also where nothing changed: then what is remembered of it may be behind.
         self.0.attempts.note(run, &applied.run);

@@ -50,6 +50,8 @@ pub(crate) struct RunLog {
     writer: Mutex<Writer>,
     /// Counts changes: appended bytes, changed states.
     pulse: watch::Sender<u64>,
+    /// Counts changes of the run's state alone.
+    turns: watch::Sender<u64>,
 }
 
 struct Files {
@@ -107,7 +109,7 @@ impl Logs {
     pub(crate) fn close(&self, run: &RunId) {
         let logs = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
         for (_, log) in logs.into_iter().flatten() {
-            log.wake();
+            log.turn();
         }
     }
 
@@ -160,7 +162,7 @@ impl RunLog {
             None => None,
         };
         let writer = Writer { file: None, size, mark, bases };
-        Self { files, writer: Mutex::new(writer), pulse: watch::channel(0).0 }
+        Self { files, writer: Mutex::new(writer), pulse: watch::channel(0).0, turns: watch::channel(0).0 }
     }
 
     /// Notes where the log of an attempt begins: behind what is there, or for one that goes on
@@ -238,6 +240,17 @@ impl RunLog {
     /// Wakes followers.
     pub(crate) fn wake(&self) {
         self.pulse.send_modify(|n| *n += 1);
+    }
+
+    /// Wakes followers, those of the state alone included.
+    pub(crate) fn turn(&self) {
+        self.turns.send_modify(|n| *n += 1);
+        self.wake();
+    }
+
+    /// Woken by changes of the run's state alone.
+    pub(crate) fn follow_state(&self) -> watch::Receiver<u64> {
+        self.turns.subscribe()
     }
 
     /// Woken by every change from here on.

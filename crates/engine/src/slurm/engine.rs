@@ -31,8 +31,10 @@ use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched
 
 /// Jobs that are submitted at once. More wait their turn: a controller takes them one by one.
 const AT_ONCE: usize = 8;
-/// How long a job has to be unknown, and its runner silent, before accounting is asked; and how often that is.
+/// How long a job has to be unknown before accounting is asked, and how long a runner of it that had come has to be
+/// silent, which speaks every ten seconds; and how often accounting is asked.
 const LONG_GONE: Duration = Duration::from_secs(5);
+const SILENT: Duration = Duration::from_secs(35);
 const LOOK_BACK: Duration = Duration::from_secs(10);
 /// How long a job of no run that waits is looked at before it is withdrawn.
 const STRAY: Duration = Duration::from_secs(30);
@@ -80,9 +82,6 @@ struct Seen {
     refused: HashMap<String, String>,
     /// Since when there has been no job of a name.
     missing: HashMap<String, Instant>,
-    /// What accounting says of jobs that the controller has forgotten, and when it was asked last.
-    history: HashMap<String, Vec<Job>>,
-    asked_history: Option<Instant>,
     /// Jobs that no run waits for, and since when.
     strays: HashMap<u64, Instant>,
     /// Names of jobs that are to be stopped.
@@ -91,6 +90,15 @@ struct Seen {
     nudged: HashSet<(u64, u32)>,
     /// Names of jobs that are being submitted.
     underway: HashSet<String>,
+}
+
+/// What accounting says of jobs that the controller has forgotten.
+#[derive(Default)]
+struct History {
+    jobs: HashMap<String, Vec<Job>>,
+    /// When it was asked last, and whether it still is.
+    asked: Option<Instant>,
+    underway: bool,
 }
 
 /// Places runners on a Slurm cluster.
@@ -104,6 +112,7 @@ pub struct SlurmEngine {
     seen: Mutex<Seen>,
     /// Jobs are being withdrawn or told.
     tidying: Arc<AtomicBool>,
+    history: Arc<Mutex<History>>,
 }
 
 impl SlurmEngine {
@@ -118,6 +127,7 @@ impl SlurmEngine {
             program: OnceCell::new(),
             seen: Mutex::default(),
             tidying: Arc::default(),
+            history: Arc::default(),
             settings,
         }
     }
@@ -128,7 +138,7 @@ impl SlurmEngine {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     async fn program(&self) -> std::io::Result<&PathBuf> {
@@ -244,28 +254,37 @@ impl SlurmEngine {
         }
     }
 
-    /// Asks accounting for jobs of `attempts` that the controller knows no more and whose runners are silent.
-    async fn look_back(&self, attempts: &[Watched], jobs: &HashMap<String, Vec<Job>>) {
-        let names: Vec<String> = {
-            let mut seen = self.seen();
-            let is_gone = |w: &&Watched| {
-                let name = self.names.job(&w.at);
-                let long = seen.missing.get(&name).is_some_and(|m| m.elapsed() >= LONG_GONE);
-                long && w.silence >= LONG_GONE && !jobs.contains_key(&name) && !seen.underway.contains(&name)
-            };
-            let names: Vec<String> = attempts.iter().filter(is_gone).map(|w| self.names.job(&w.at)).collect();
-            seen.history.retain(|name, _| names.contains(name));
-            if names.is_empty() || seen.asked_history.is_some_and(|at| at.elapsed() < LOOK_BACK) {
-                return;
-            }
-            seen.asked_history = Some(Instant::now());
-            names
+    /// Asks accounting for jobs of `attempts` that the controller knows no more and whose runners are silent. In a
+    /// task of its own: the next look does not wait for it.
+    fn look_back(&self, attempts: &[Watched], jobs: &HashMap<String, Vec<Job>>) {
+        let seen = self.seen();
+        let is_gone = |w: &&Watched| {
+            let name = self.names.job(&w.at);
+            let long = seen.missing.get(&name).is_some_and(|m| m.elapsed() >= LONG_GONE);
+            let silent = w.silence >= if w.boarded { SILENT } else { LONG_GONE };
+            long && silent && !jobs.contains_key(&name) && !seen.underway.contains(&name)
         };
-        match self.transport.history(&names).await {
-            Ok(listed) => self.seen().history = listing::ours(listed, &self.names),
-            // Most clusters have none.
-            Err(error) => tracing::debug!(%error, "accounting does not tell what became of jobs"),
+        let names: Vec<String> = attempts.iter().filter(is_gone).map(|w| self.names.job(&w.at)).collect();
+        drop(seen);
+        let mut history = lock(&self.history);
+        history.jobs.retain(|name, _| names.contains(name));
+        let lately = history.asked.is_some_and(|at| at.elapsed() < LOOK_BACK);
+        if names.is_empty() || lately || history.underway {
+            return;
         }
+        (history.asked, history.underway) = (Some(Instant::now()), true);
+        let (transport, history, ours) =
+            (Arc::clone(&self.transport), Arc::clone(&self.history), self.names.clone());
+        tokio::spawn(async move {
+            let listed = transport.history(&names).await;
+            let mut history = lock(&history);
+            history.underway = false;
+            match listed {
+                Ok(listed) => history.jobs = listing::ours(listed, &ours),
+                // Most clusters have none.
+                Err(error) => tracing::debug!(%error, "accounting does not tell what became of jobs"),
+            }
+        });
     }
 
     /// Stops what is to be stopped, and withdraws what nobody waits for. In a task of its own, one at a time:
@@ -332,6 +351,10 @@ impl SlurmEngine {
     }
 }
 
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[async_trait::async_trait]
 impl Engine for SlurmEngine {
     async fn submit(&self, placement: &Placement) -> Result<(), SubmitError> {
@@ -351,8 +374,9 @@ impl Engine for SlurmEngine {
     async fn poll(&self, attempts: &[Watched]) -> Vec<Condition> {
         let Some(jobs) = self.list().await else { return vec![Condition::Alive; attempts.len()] };
         let watched: HashSet<String> = attempts.iter().map(|w| self.names.job(&w.at)).collect();
-        self.look_back(attempts, &jobs).await;
+        self.look_back(attempts, &jobs);
         let conditions = {
+            let history = lock(&self.history);
             let mut seen = self.seen();
             seen.missing.retain(|name, _| watched.contains(name) && !jobs.contains_key(name));
             seen.refused.retain(|name, _| watched.contains(name) && !jobs.contains_key(name));
@@ -363,7 +387,7 @@ impl Engine for SlurmEngine {
                 }
                 let same = jobs.get(&name).map_or(&[][..], Vec::as_slice);
                 if same.is_empty()
-                    && let Some(ended) = seen.history.get(&name).filter(|h| h.iter().all(Job::has_ended))
+                    && let Some(ended) = history.jobs.get(&name).filter(|h| h.iter().all(Job::has_ended))
                 {
                     return (judge(w, ended, Duration::ZERO, self.settings.forgotten), false);
                 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use trainyard_api::Time;
 
@@ -107,7 +107,7 @@ impl Rest {
         let response = request.send().await.map_err(away)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(away)?;
-        if bytes.is_empty() && status.is_success() {
+        if bytes.is_empty() && (status.is_success() || status == StatusCode::NOT_MODIFIED) {
             return Ok(None);
         }
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|e| {
@@ -181,6 +181,12 @@ impl Transport for Rest {
     async fn withdraw(&self, jobs: &[u64]) -> Result<(), TransportError> {
         let mut result = Ok(());
         for job in jobs {
+            // To delete one that has begun would kill it.
+            let now = self.send(self.request(Method::GET, &format!("job/{job}"))?).await?;
+            let jobs = now.into_iter().flat_map(|a| a.jobs).map(RestJob::listed);
+            if !jobs.into_iter().any(|l| l.job.state == JobState::Waiting) {
+                continue;
+            }
             let request = self.request(Method::DELETE, &format!("job/{job}"))?;
             result = result.and(self.send(request).await.map(|_| ()));
         }

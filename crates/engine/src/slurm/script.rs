@@ -91,7 +91,8 @@ fn others(runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String
     }
     let gres = gres.map_or_else(String::new, |g| format!(" {}", quoted(Path::new(&format!("--gres={g}")))));
     let member = format!("{runner} --others");
-    let twice = format!("trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}");
+    let twice =
+        format!("trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}; exit $c");
     format!(
         " -- srun --nodes={others} --ntasks={others} --ntasks-per-node=1 --relative=1 {cpus} --mem=0{gres} \
          --wait=0 --kill-on-bad-exit=1 --input=none /bin/sh -c {}",

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{FromRequestParts, State},
     http::request::Parts,
     response::Response,
 };
 use serde::Deserialize;
+use tokio::sync::watch;
 use trainyard_api::{
     Code, RunId,
     runner::{
@@ -20,7 +21,7 @@ use trainyard_api::{
 use trainyard_lifecycle::{Active, Event, Run, Stamped};
 use trainyard_store::Record;
 
-use super::files::file_answer;
+use super::{Stops, files::file_answer};
 use crate::{
     auth::token,
     conductor::stamp,
@@ -184,7 +185,7 @@ pub(crate) async fn events(
         event: match r.event {
             RunnerEvent::Ready { address, port } => Event::Ready { attempt: number, address, port },
             RunnerEvent::Started => Event::Started { attempt: number },
-            RunnerEvent::Exited { exit } => Event::Exited { attempt: number, exit },
+            RunnerEvent::Exited { exit, why } => Event::Exited { attempt: number, exit, why },
             RunnerEvent::Finished { failure } => Event::Finished { attempt: number, failure },
         },
     };
@@ -205,15 +206,21 @@ fn ack(app: &App, id: &RunId, (attempt, learner): (u32, u32), run: &Run) -> Ack 
     Ack { seq: run.reported_by(learner), log, metrics, cancel: run.cancel_asked, end }
 }
 
+/// Wait for more to happen, before a run is looked at anew.
+const GATHER: Duration = Duration::from_millis(20);
 /// Longest wait for news.
 const NEWS: Duration = Duration::from_secs(20);
 
 /// Answers when there is something to do for a learner, or it has been a while: one hears of a cancel, and of
 /// the failure of another, as soon as that is known.
-pub(crate) async fn news(State(app): State<App>, attempt: Attempt) -> Answer<Json<Ack>> {
+pub(crate) async fn news(
+    State(app): State<App>,
+    Extension(Stops(stops)): Extension<Stops>,
+    attempt: Attempt,
+) -> Answer<Json<Ack>> {
     let (run, at) = (attempt.run.clone(), (attempt.attempt, attempt.learner));
     let told = |ack: &Ack| ack.cancel || ack.end.is_some();
-    until(&app, attempt, |app, record| Some(ack(app, &run, at, &record.run)).filter(told)).await.map(
+    until(&app, stops, attempt, |app, record| Some(ack(app, &run, at, &record.run)).filter(told)).await.map(
         |found| {
             let known = || app.store.run(&run).map(|r| ack(&app, &run, at, &r.run)).unwrap_or_default();
             Json(found.unwrap_or_else(known))
@@ -222,8 +229,12 @@ pub(crate) async fn news(State(app): State<App>, attempt: Attempt) -> Answer<Jso
 }
 
 /// Where the learners reach each other: answers when all are ready, and with nothing when it has been a while.
-pub(crate) async fn team(State(app): State<App>, attempt: Attempt) -> Answer<Json<Option<Team>>> {
-    let found = until(&app, attempt, |_, record| {
+pub(crate) async fn team(
+    State(app): State<App>,
+    Extension(Stops(stops)): Extension<Stops>,
+    attempt: Attempt,
+) -> Answer<Json<Option<Team>>> {
+    let found = until(&app, stops, attempt, |_, record| {
         let team = record.run.active()?.team()?;
         let port = team.first()?.1;
         Some(Team { addresses: team.into_iter().map(|(address, _)| address).collect(), port })
@@ -234,21 +245,28 @@ pub(crate) async fn team(State(app): State<App>, attempt: Attempt) -> Answer<Jso
 /// Looks again at every change of the run, until there is something or it has been a while.
 async fn until<T>(
     app: &App,
+    mut stops: watch::Receiver<bool>,
     mut attempt: Attempt,
     find: impl Fn(&App, &Record) -> Option<T>,
 ) -> Answer<Option<T>> {
-    let mut pulse = app.logs.of(&attempt.run).follow();
+    // Before anything is remembered for a run that may be over.
+    attempt.refuse_fenced()?;
+    let mut turns = app.logs.of(&attempt.run).follow_state();
     let deadline = tokio::time::Instant::now() + NEWS;
     loop {
-        pulse.borrow_and_update();
+        turns.borrow_and_update();
         attempt.record = app.store.run(&attempt.run)?;
         attempt.refuse_fenced()?;
         if let Some(found) = find(app, &attempt.record) {
             return Ok(Some(found));
         }
-        if !matches!(tokio::time::timeout_at(deadline, pulse.changed()).await, Ok(Ok(()))) {
-            return Ok(None);
+        tokio::select! {
+            changed = turns.changed() => if changed.is_err() { return Ok(None) },
+            () = tokio::time::sleep_until(deadline) => return Ok(None),
+            _ = stops.wait_for(|s| *s) => return Ok(None),
         }
+        // Many learners turn at the same time, and each of them asks.
+        tokio::time::sleep(GATHER).await;
     }
 }
 

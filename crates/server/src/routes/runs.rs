@@ -91,7 +91,7 @@ fn content_of(definition: DefinitionRecord) -> Answer<Package> {
 const READ_AT_ONCE: u64 = 64 * 1024;
 
 /// Learners of one run at most.
-const MOST_LEARNERS: u32 = 1024;
+const MOST_LEARNERS: u32 = 256;
 
 /// Longest name and longest command, in bytes.
 const MOST_NAME: usize = 1024;
