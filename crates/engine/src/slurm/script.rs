@@ -112,7 +112,10 @@ fn quoted(path: &Path) -> String {
 
 /// Whether `option` can be given to `sbatch` besides those that are set here; otherwise why not.
 pub fn check_option(option: &str) -> Result<(), String> {
-    const OURS: [&str; 15] = [
+    const OURS: [&str; 18] = [
+        "nodes",
+        "ntasks",
+        "ntasks-per-node",
         "parsable",
         "job-name",
         "output",
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn options_that_would_break_the_job_are_refused() {
         assert_eq!(check_option("--exclusive=user"), Ok(()));
-        for bad in ["-p", "--output=/tmp/x", "--array=0-3", "exclusive", "--wait"] {
+        for bad in ["-p", "--output=/tmp/x", "--array=0-3", "exclusive", "--wait", "--nodes=2"] {
             assert!(check_option(bad).is_err(), "{bad}");
         }
     }
