@@ -33,7 +33,8 @@ pub struct Placement {
     pub learners: u32,
     /// How the engine's job is asked for, where it has jobs.
     pub options: JobOptions,
-    /// The node, or several as Slurm lists them, of an earlier attempt whose files this one goes on with; absent where there are none.
+    /// The node, or several as Slurm lists them, of an earlier attempt whose files this one goes on with; absent
+    /// where there are none.
     pub node: Option<String>,
 }
 

@@ -62,8 +62,6 @@ pub(crate) struct Output {
     logs: String,
     /// Where what the program wrote goes.
     below: &'static str,
-    /// How many learners store at the same time.
-    learners: u32,
     /// Only where the program may have changed some: what was being fetched when an attempt
     /// broke off must not go back over what other runs have stored.
     checkpoints: Option<Upload>,
@@ -100,7 +98,6 @@ impl Output {
             results,
             logs,
             below,
-            learners: order.learners,
             checkpoints: None,
             notes: Vec::new(),
             began: false,
@@ -253,8 +250,7 @@ impl Output {
         self.results.prune().await.map_err(Error::StageOut)?;
         if self.guard.is_some() && self.began && order.attempt > 1 {
             // What the attempt before this one stored, and this one did not, is no result of the run.
-            let learners = self.learners;
-            let another = |key: &str| (2..=learners).any(|n| key.starts_with(&learner_folder(n)));
+            let another = |key: &str| (2..=order.learners).any(|n| key.starts_with(&learner_folder(n)));
             let keep = |key: &str| order.learner == 1 && another(key);
             self.results.remove_others(&keep).await.map_err(Error::StageOut)?;
         }

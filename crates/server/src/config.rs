@@ -12,7 +12,7 @@ use trainyard_api::runner::{EngineName, JobOptions};
 use trainyard_definition::Limits;
 use trainyard_engine::{
     Computes,
-    slurm::{check_option, check_rest_option},
+    slurm::{RestSettings, check_option, check_rest_option},
 };
 use trainyard_environment::Catalogue;
 
@@ -156,19 +156,7 @@ pub struct SlurmConfig {
     pub lost_after: u64,
     /// slurmrestd, by which Slurm is asked; absent: by its commands.
     #[serde(default)]
-    pub rest: Option<RestConfig>,
-}
-
-/// `[engine.slurm.rest]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RestConfig {
-    /// Its URL.
-    pub url: String,
-    /// A file with the token (JWT), which is read before each call.
-    pub token_file: PathBuf,
-    /// The user whose token it is.
-    pub user: String,
+    pub rest: Option<RestSettings>,
 }
 
 fn yes() -> bool {

@@ -15,7 +15,7 @@ use tokio::{
 use trainyard_api::{Finding, Secret, Time};
 use trainyard_engine::{
     local::{Capacity, LocalEngine, Queue, detect},
-    slurm::{RestSettings, Settings, SlurmEngine, examine},
+    slurm::{Settings, SlurmEngine, examine},
 };
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
 use trainyard_store::{Sealer, Store};
@@ -26,7 +26,7 @@ use crate::{
     access::Access,
     auth::Gate,
     conductor::{Conductor, Private, Site},
-    config::{RestConfig, parse_bytes},
+    config::parse_bytes,
     engines::{Cluster, Engines},
     keep_models, listen,
     logs::Logs,
@@ -116,11 +116,7 @@ fn cluster_settings(config: &Config, slurm: &SlurmConfig, program: PathBuf, id: 
         requeue: slurm.requeue,
         lead: config.grace + slurm.store_seconds,
         forgotten: Duration::from_secs(slurm.lost_after),
-        rest: slurm.rest.clone().map(|RestConfig { url, token_file, user }| RestSettings {
-            url,
-            token_file,
-            user,
-        }),
+        rest: slurm.rest.clone(),
     }
 }
 

@@ -31,12 +31,13 @@ const SLACK: Duration = Duration::from_secs(10);
 /// The version of the API in paths.
 const VERSION: &str = "v0.0.38";
 
-/// Where slurmrestd is, and who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where slurmrestd is, and who asks: `[engine.slurm.rest]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RestSettings {
     /// Its URL.
     pub url: String,
-    /// The file that holds the token.
+    /// The file that holds the token (JWT), read before each call.
     pub token_file: PathBuf,
     /// The user that the token is for.
     pub user: String,

@@ -73,9 +73,7 @@ impl Attempt {
             _ => Err(Refusal::new(Code::Fenced, format!("attempt {} of {} is over", self.attempt, self.run))),
         }
     }
-}
 
-impl Attempt {
     /// Whether the learner was done in an earlier attempt; one that is done in this one may ask again.
     fn is_over(&self, active: &Active) -> bool {
         active.learner(self.learner).is_some_and(|l| l.over && l.reported == 0)
@@ -220,12 +218,12 @@ pub(crate) async fn news(
 ) -> Answer<Json<Ack>> {
     let (run, at) = (attempt.run.clone(), (attempt.attempt, attempt.learner));
     let told = |ack: &Ack| ack.cancel || ack.end.is_some();
-    until(&app, stops, attempt, |app, record| Some(ack(app, &run, at, &record.run)).filter(told)).await.map(
-        |found| {
-            let known = || app.store.run(&run).map(|r| ack(&app, &run, at, &r.run)).unwrap_or_default();
-            Json(found.unwrap_or_else(known))
-        },
-    )
+    let look = |app: &App, record: &Record| Some(ack(app, &run, at, &record.run)).filter(told);
+    let news = match until(&app, stops, attempt, look).await? {
+        Some(news) => news,
+        None => ack(&app, &run, at, &app.store.run(&run)?.run),
+    };
+    Ok(Json(news))
 }
 
 /// Where the learners reach each other: answers when all are ready, and with nothing when it has been a while.
