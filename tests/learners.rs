@@ -270,6 +270,8 @@ fn learners_that_cannot_all_run_wait_with_the_reason_or_are_refused() {
     wait_for("it waits for more nodes than there are", PATIENCE, || {
         yard.status(&id)["waits_for"].as_str()?.contains("its partition").then_some(())
     });
+    let said = yard.cli(&["logs", &id, "--learner", "4"]).fails(1);
+    assert!(said.contains("there is no learner 4") && said.contains("has 3"), "{said}");
     yard.cli(&["cancel", &id]).ok();
     ended(&yard.wait_end(&id), "canceled");
     let manifest = yard.manifest("learners", "true");

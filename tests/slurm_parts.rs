@@ -78,6 +78,17 @@ fn all_goes_by_slurmrestd_where_there_are_no_commands() {
     ended(&yard.wait_end(&one), "canceled");
     assert_eq!(yard.result(&one, "told"), "told\n");
 
+    // A token that ran out is said, and ends nothing.
+    let token = yard.cluster.as_ref().unwrap().token();
+    let good = fs::read(&token).unwrap();
+    fs::write(&token, "SLURM_JWT=worn.out.token").unwrap();
+    let late = train(&yard, "echo late", &["name=part"]);
+    wait_for("it says that slurmrestd refuses", PATIENCE, || {
+        yard.status(&late)["waits_for"].as_str()?.contains("slurmrestd").then_some(())
+    });
+    fs::write(&token, good).unwrap();
+    ended(&yard.wait_end(&late), "completed");
+
     let (config, data) = (yard.dir.path().join("server.toml"), yard.data_folder());
     let words = ["doctor", "--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()];
     let said = yard.command(&words).run();

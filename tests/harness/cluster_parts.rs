@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -146,13 +146,18 @@ impl Cluster {
         ];
         self.spawn("slurmrestd", "setpriv", &words);
         wait_for("slurmrestd listens", PATIENCE, || std::net::TcpStream::connect(&address).ok());
-        let file = self.root().join("token");
+        let file = self.token();
         fs::write(&file, self.say("scontrol", &["token", "lifespan=3600"])).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         format!(
             "[engine.slurm.rest]\nurl = 'http://{address}'\ntoken_file = '{}'\nuser = 'root'\n",
             file.display()
         )
+    }
+
+    /// The file with the token for slurmrestd.
+    pub fn token(&self) -> PathBuf {
+        self.root().join("token")
     }
 
     /// Removes what cgroups were made for nodes.

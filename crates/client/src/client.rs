@@ -276,13 +276,18 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failed> {
 async fn refused(response: Response) -> Failed {
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
-    let Ok(body) = serde_json::from_str::<ErrorBody>(&text) else {
-        return Problem::new(Code::Internal, format!("the server answered {status}: {}", text.trim())).into();
-    };
+    said(text.as_bytes()).unwrap_or_else(|| {
+        Problem::new(Code::Internal, format!("the server answered {status}: {}", text.trim())).into()
+    })
+}
+
+/// What the body of a refusal says; `None` where it is none of this API's.
+pub(crate) fn said(body: &[u8]) -> Option<Failed> {
+    let body: ErrorBody = serde_json::from_slice(body).ok()?;
     let problem = |e: trainyard_api::ErrorEntry| Problem {
         code: Code::parse(&e.code).unwrap_or(Code::Internal),
         message: e.message,
         hint: e.hint,
     };
-    Failed(body.errors.into_iter().map(problem).collect())
+    Some(Failed(body.errors.into_iter().map(problem).collect()))
 }

@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 };
 use trainyard_api::{Code, Frame, Problem};
 
-use crate::{Client, Failed};
+use crate::{Client, Failed, client::said};
 
 /// Where a monitor begins, and whether it goes on.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +104,10 @@ impl Monitor {
                 Ok(())
             }
             Err(WsError::Http(response)) => {
+                // As far as it has come.
+                if let Some(refusal) = response.body().as_deref().and_then(said) {
+                    return Err(refusal);
+                }
                 let code = match response.status() {
                     StatusCode::UNAUTHORIZED => Code::Unauthenticated,
                     StatusCode::NOT_FOUND => Code::NotFound,

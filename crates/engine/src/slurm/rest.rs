@@ -74,6 +74,20 @@ struct ApiError {
     description: String,
 }
 
+impl std::fmt::Display for ApiError {
+    /// What was tried, and what Slurm says to it: a token that is no good shows in neither alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { error, description } = self;
+        if description.is_empty() {
+            write!(f, "slurmrestd: {error}")
+        } else if description.contains(error) {
+            write!(f, "slurmrestd: {description}")
+        } else {
+            write!(f, "slurmrestd: {description}: {error}")
+        }
+    }
+}
+
 /// Of what is said of a job, what is needed here.
 #[derive(Deserialize)]
 struct RestJob {
@@ -104,7 +118,6 @@ impl Rest {
 
     /// Sends a request; `None`: nothing has changed.
     async fn send(&self, request: RequestBuilder) -> Result<Option<Answer>, TransportError> {
-        let away = |e: reqwest::Error| TransportError::Unknown(format!("slurmrestd: {}", e.without_url()));
         let response = request.send().await.map_err(away)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(away)?;
@@ -117,10 +130,7 @@ impl Rest {
         })?;
         match answer.errors.first() {
             // Some are only remarks about a job that there is.
-            Some(error) if answer.job_id.is_none() => {
-                let said = if error.description.is_empty() { &error.error } else { &error.description };
-                Err(judge("slurmrestd", said))
-            }
+            Some(error) if answer.job_id.is_none() => Err(judge("slurmrestd", &error.to_string())),
             _ => Ok(Some(answer)),
         }
     }
@@ -145,6 +155,16 @@ impl RestJob {
             },
         }
     }
+}
+
+/// No answer came; the last cause says most.
+fn away(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    TransportError::Unknown(format!("slurmrestd does not answer: {cause}"))
 }
 
 #[async_trait::async_trait]
