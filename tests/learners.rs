@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::harness::{Cluster, PATIENCE, Shape, Yard, code_folder, wait_for};
 
-const CPU: &str =
-    "[compute.one]\ncpus = 1\nmemory = '1GiB'\n[compute.gpu]\ncpus = 1\nmemory = '1GiB'\ngpus = 1";
+const CPU: &str = "[compute.node]\ncpus = 4\nmemory = '1GiB'\n\
+    [compute.one]\ncpus = 1\nmemory = '1GiB'\n[compute.gpu]\ncpus = 1\nmemory = '1GiB'\ngpus = 1";
 
 fn yard(shape: Shape) -> Option<Yard> {
     Some(Yard::on_cluster(Cluster::start(shape)?, CPU))
@@ -266,14 +266,19 @@ fn a_node_that_loses_its_power_has_all_learners_begin_again() {
 #[test]
 fn learners_that_cannot_all_run_wait_with_the_reason_or_are_refused() {
     let Some(yard) = yard(Shape::default()) else { return };
-    let id = train(&yard, 3, "true", "one");
-    wait_for("it waits for more nodes than there are", PATIENCE, || {
-        yard.status(&id)["waits_for"].as_str()?.contains("its partition").then_some(())
+    // One node is taken: the other alone will not do.
+    let takes = train(&yard, 1, "echo here; while :; do sleep 0.05; done", "node");
+    yard.wait_log(&takes, "here");
+    let id = train(&yard, 2, "true", "node");
+    wait_for("it waits for both nodes", PATIENCE, || {
+        yard.status(&id)["waits_for"].as_str()?.contains("no node has enough free now").then_some(())
     });
-    let said = yard.cli(&["logs", &id, "--learner", "4"]).fails(1);
-    assert!(said.contains("there is no learner 4") && said.contains("has 3"), "{said}");
-    yard.cli(&["cancel", &id]).ok();
-    ended(&yard.wait_end(&id), "canceled");
+    let said = yard.cli(&["logs", &id, "--learner", "3"]).fails(1);
+    assert!(said.contains("there is no learner 3") && said.contains("has 2"), "{said}");
+    for id in [&id, &takes] {
+        yard.cli(&["cancel", id]).ok();
+        ended(&yard.wait_end(id), "canceled");
+    }
     let manifest = yard.manifest("learners", "true");
     let code = code_folder(yard.dir.path(), &[("main.sh", "true\n")]);
     let refused = |nodes: u32, engine: &str, text: &str| {

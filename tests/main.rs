@@ -11,6 +11,7 @@
 
 mod api;
 mod command_line;
+mod containers;
 mod crash;
 mod definitions;
 mod examples;

@@ -90,6 +90,9 @@ impl Cluster {
         let mut cluster = Self { dir, shape, host, number, services: BTreeMap::new() };
         let accounting = free_port();
         cluster.configure(accounting);
+        if shape.parts.pyxis {
+            cluster.make_pyxis();
+        }
         cluster.wire();
         cluster.start_munge();
         if shape.parts.accounting {
@@ -114,6 +117,13 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
+    /// A folder for images, which all nodes see.
+    pub fn images(&self) -> PathBuf {
+        let path = self.path("images");
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
     /// What `SLURM_CONF` has to be.
     pub fn conf(&self) -> PathBuf {
         self.path("slurm.conf")
@@ -130,8 +140,8 @@ impl Cluster {
         }
         for key in ["munge.key", "jwt.key"] {
             fs::write(self.path(key), rand_bytes()).unwrap();
+            fs::set_permissions(self.path(key), fs::Permissions::from_mode(0o400)).unwrap();
         }
-        fs::set_permissions(self.path("munge.key"), fs::Permissions::from_mode(0o400)).unwrap();
         for gpu in 0..GPUS {
             // A GPU is a device file that exists; a null device does.
             let path = self.path(&format!("gpu/gpu{gpu}"));
@@ -302,15 +312,19 @@ impl Cluster {
     }
 
     /// Ends what a node without a namespace leaves: the parents of jobs, and jobs. They know this cluster's
-    /// configuration by a path that nobody else has.
+    /// configuration by a path that nobody else has, or hold its logs open.
     fn end_steps(&self) {
         let marker = format!("SLURM_CONF={}", self.conf().display());
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            if pid == std::process::id().cast_signed() {
+                continue;
+            }
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            if pid != std::process::id().cast_signed()
-                && environment.split(|b| *b == 0).any(|v| v == marker.as_bytes())
-            {
+            let marked = environment.split(|b| *b == 0).any(|v| v == marker.as_bytes());
+            let open = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+            let ours = |path: PathBuf| path.starts_with(self.root());
+            if marked || open.filter_map(|f| fs::read_link(f.path()).ok()).any(ours) {
                 let _ = nix::sys::signal::kill(
                     nix::unistd::Pid::from_raw(pid),
                     nix::sys::signal::Signal::SIGKILL,

@@ -11,6 +11,7 @@ use super::{Cluster, PATH, PATIENCE, free_port, wait_for};
 
 /// What a cluster has besides.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each part is there or not, whatever the others are")]
 pub struct Parts {
     /// slurmrestd, and tokens for it.
     pub rest: bool,
@@ -18,6 +19,8 @@ pub struct Parts {
     pub accounting: bool,
     /// Jobs are kept to their memory.
     pub cgroups: bool,
+    /// `srun` has the options of pyxis.
+    pub pyxis: bool,
 }
 
 impl Parts {
@@ -29,6 +32,9 @@ impl Parts {
         }
         if self.accounting {
             all.extend(["slurmdbd", "mariadbd", "mariadb-install-db", "mariadb"]);
+        }
+        if self.pyxis {
+            all.push("gcc");
         }
         all
     }
@@ -45,6 +51,9 @@ impl Parts {
             format!("ProctrackType={}\nTaskPlugin={}\nJobAcctGatherType={}\n", how[0], how[1], how[2]);
         if self.rest {
             text.push_str(&format!("AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={root}/jwt.key\n"));
+        }
+        if self.pyxis {
+            text.push_str(&format!("PlugStackConfig={root}/plugstack.conf\n"));
         }
         text.push_str(&if self.accounting {
             format!(
@@ -74,6 +83,14 @@ fn run(program: &str, words: &[&str]) {
 }
 
 impl Cluster {
+    /// Makes the plugin that stands in for pyxis.
+    pub(super) fn make_pyxis(&self) {
+        let plugin = self.root().join("pyxis.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/harness/pyxis.c");
+        run("gcc", &["-shared", "-fPIC", "-o", &plugin.display().to_string(), source]);
+        fs::write(self.root().join("plugstack.conf"), format!("required {}\n", plugin.display())).unwrap();
+    }
+
     /// Starts the database and its daemon, before the controller.
     pub(super) fn start_accounting(&mut self, port: u16) {
         let root = self.root().to_owned();
@@ -129,6 +146,9 @@ impl Cluster {
     pub fn start_rest(&mut self) -> String {
         let port = free_port();
         let (conf, address) = (self.conf().display().to_string(), format!("127.0.0.1:{port}"));
+        // From Slurm 23.02 on all versions are one plugin.
+        let old = self.say("sbatch", &["--version"]).contains(" 22.");
+        let plugin = if old { "openapi/v0.0.38" } else { "openapi/slurmctld" };
         let words = [
             "--reuid=nobody",
             "--regid=nogroup",
@@ -141,7 +161,7 @@ impl Cluster {
             "-a",
             "rest_auth/jwt",
             "-s",
-            "openapi/v0.0.38",
+            plugin,
             &address,
         ];
         self.spawn("slurmrestd", "setpriv", &words);

@@ -1,11 +1,13 @@
 //! A server of its own for each test, and hands to use it with.
 
 mod cluster;
+mod image;
 mod requests;
 mod tools;
 mod yard;
 
 pub use cluster::{Cluster, Parts, Shape};
+pub use image::{IN_IMAGE, archive, image_root, sif};
 pub use tools::Tools;
 pub use yard::{Said, Yard, block_on, code_folder, programs};
 

@@ -148,6 +148,9 @@ pub struct Probe {
     pub server_id: String,
     /// The node's folder.
     pub node: String,
+    /// What containers it should be able to start: each image once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<Container>,
 }
 
 /// What a runner says that an engine's own queue has started, with the pass of its job.
@@ -231,6 +234,31 @@ pub struct EnvironmentSpec {
     pub python: String,
     /// Pinned requirements; empty: the machine's own python, unchanged.
     pub packages: Vec<String>,
+    /// A container with all that in it, in place of packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// A container that the program runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// What runs it.
+    pub runtime: ContainerRuntime,
+    /// The image, in the runtime's own words: a file, a folder, or where it is fetched from.
+    pub image: String,
+    /// Further options of the runtime, each one word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// What runs a container on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerRuntime {
+    /// `apptainer exec`.
+    Apptainer,
+    /// `srun --container-image`, with NVIDIA's plugin for Slurm.
+    Pyxis,
 }
 
 /// What a run needs of a node.

@@ -5,12 +5,15 @@
 //! installs itself goes into a layer of its own.
 
 mod catalogue;
+mod image;
+mod images;
 mod layer;
 mod make;
 mod python;
 mod resolve;
 
 pub use catalogue::{Catalogue, CatalogueError, Entry, Original};
+pub use images::{ImageEntry, Images};
 pub use layer::{LAYER_VARIABLE, make_layer, site_packages};
 pub use make::{Environment, MakeError, make};
 pub use python::{Python, find_pythons};

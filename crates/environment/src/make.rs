@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use trainyard_api::runner::EnvironmentSpec;
 
-use crate::{Python, find_pythons, layer::expect_layers};
+use crate::{Python, find_pythons, image, layer::expect_layers};
 
 /// Name of the file that is written last: an environment without it is not finished.
 const READY: &str = ".ready";
@@ -23,8 +23,10 @@ const QUOTED: usize = 15;
 /// An environment that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// Its folder; `None` is the machine's own python.
+    /// Its folder; `None` is the machine's own python, or an image.
     pub folder: Option<PathBuf>,
+    /// The image of a container, as its runtime takes it on this node.
+    pub image: Option<String>,
     /// Whether this call built it.
     pub built: bool,
 }
@@ -50,6 +52,16 @@ pub enum MakeError {
         /// The end of what it printed.
         output: String,
     },
+    /// The image of a container is not there.
+    #[error(
+        "the image {image} is not on this node: {source}; the operator names it in [engine.slurm.container]"
+    )]
+    Image {
+        /// Which.
+        image: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file cannot be used.
     #[error("{path}: {source}")]
     File {
@@ -60,7 +72,7 @@ pub enum MakeError {
     },
 }
 
-fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> MakeError + '_ {
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> MakeError + '_ {
     move |source| MakeError::File { path: path.display().to_string(), source }
 }
 
@@ -70,18 +82,21 @@ pub async fn make(
     spec: &EnvironmentSpec,
     mut say: impl FnMut(String),
 ) -> Result<Environment, MakeError> {
+    if let Some(container) = &spec.container {
+        return image::fetch(root, container, &mut say).await;
+    }
     if spec.packages.is_empty() {
-        return Ok(Environment { folder: None, built: false });
+        return Ok(Environment { folder: None, image: None, built: false });
     }
     let folder = root.join(key(spec));
     if folder.join(READY).is_file() {
-        return Ok(Environment { folder: Some(folder), built: false });
+        return Ok(Environment { folder: Some(folder), image: None, built: false });
     }
     std::fs::create_dir_all(root).map_err(file_error(root))?;
     let lock_path = folder.with_extension("lock");
     let lock = lock(&lock_path, &mut say).await?;
     if folder.join(READY).is_file() {
-        return Ok(Environment { folder: Some(folder), built: false });
+        return Ok(Environment { folder: Some(folder), image: None, built: false });
     }
     say(format!("making the environment {}", spec.label));
     let _ = std::fs::remove_dir_all(&folder);
@@ -94,7 +109,7 @@ pub async fn make(
     let ready = folder.join(READY);
     std::fs::write(&ready, spec.packages.join("\n")).map_err(file_error(&ready))?;
     drop(lock);
-    Ok(Environment { folder: Some(folder), built: true })
+    Ok(Environment { folder: Some(folder), image: None, built: true })
 }
 
 /// Name of the folder: equal contents, equal name.
@@ -106,7 +121,7 @@ fn key(spec: &EnvironmentSpec) -> String {
     format!("{first}-{}", &hex::encode(Sha256::digest(content))[..16])
 }
 
-async fn lock(path: &Path, say: &mut impl FnMut(String)) -> Result<File, MakeError> {
+pub(crate) async fn lock(path: &Path, say: &mut impl FnMut(String)) -> Result<File, MakeError> {
     let file =
         File::options().create(true).truncate(false).write(true).open(path).map_err(file_error(path))?;
     if file.try_lock().is_ok() {
@@ -171,7 +186,7 @@ async fn has_uv() -> bool {
     probe.status().await.is_ok_and(|s| s.success())
 }
 
-async fn run(command: &mut Command) -> Result<(), MakeError> {
+pub(crate) async fn run(command: &mut Command) -> Result<(), MakeError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())

@@ -124,15 +124,15 @@ fn spec(entry: &Entry, python: &Python, gpu: bool) -> Resolved {
     } else {
         format!("{} {}, python {short}", entry.name, entry.version)
     };
-    Resolved { label, python: short, packages }
+    Resolved { label, python: short, packages, container: None }
 }
 
 /// Whether `version` is `prefix`, or goes on behind it with a dot.
-fn begins(version: &str, prefix: &str) -> bool {
+pub(crate) fn begins(version: &str, prefix: &str) -> bool {
     version.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-fn version_key(version: &str) -> Vec<u64> {
+pub(crate) fn version_key(version: &str) -> Vec<u64> {
     version.split('.').map(|p| p.parse().unwrap_or(0)).collect()
 }
 

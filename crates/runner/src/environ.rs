@@ -10,32 +10,35 @@ use trainyard_environment::{LAYER_VARIABLE, site_packages};
 use crate::team::prefix;
 
 /// Variables of the runner that are passed on.
-const PASSED: [&str; 25] = [
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
+const PASSED: [&str; 14] = [
     "LANG",
     "LANGUAGE",
     "TZ",
-    "TMPDIR",
-    "PATH",
-    "LD_LIBRARY_PATH",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
     "http_proxy",
     "https_proxy",
     "no_proxy",
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
     "PIP_FIND_LINKS",
-    "PIP_CERT",
     "PIP_DEFAULT_TIMEOUT",
     "PIP_DISABLE_PIP_VERSION_CHECK",
     "UV_INDEX_URL",
     "UV_DEFAULT_INDEX",
     "UV_FIND_LINKS",
+];
+/// Those that are about files and users of the node, which a container has its own of.
+const PASSED_ON_NODE: [&str; 11] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
 ];
 
 /// Folders as the program sees them.
@@ -55,6 +58,8 @@ pub(crate) struct Places {
 pub(crate) struct Privacy {
     pub(crate) home: bool,
     pub(crate) tmp: bool,
+    /// Not even the machine's files.
+    pub(crate) container: bool,
 }
 
 /// The variables of a run, in order.
@@ -70,7 +75,8 @@ pub(crate) fn variables(
         let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
         // A proxy or an index whose address carries a password stays out.
         let plain = !value.contains('@');
-        if (PASSED.contains(&name.as_str()) && plain) || name.starts_with("LC_") {
+        let of_node = !privacy.container && PASSED_ON_NODE.contains(&name.as_str());
+        if ((PASSED.contains(&name.as_str()) || of_node) && plain) || name.starts_with("LC_") {
             all.push((name, value));
         }
     }
@@ -88,7 +94,7 @@ pub(crate) fn variables(
         set(LAYER_VARIABLE, text(&site_packages(&places.layer, &order.environment.python)));
     }
     if privacy.home {
-        if environment.is_none() && nix::unistd::geteuid().is_root() {
+        if environment.is_none() && !privacy.container && nix::unistd::geteuid().is_root() {
             // Root seems to be allowed to write to the machine's python, and is not.
             set("PIP_USER", "1".to_owned());
         }

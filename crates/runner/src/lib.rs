@@ -8,6 +8,7 @@ mod attempt;
 mod board;
 mod cgroup;
 mod collect;
+mod container;
 mod environ;
 mod error;
 mod layout;

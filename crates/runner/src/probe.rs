@@ -5,12 +5,14 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
     path::Path,
+    process::Stdio,
     time::Duration,
 };
 
+use tokio::process::Command;
 use trainyard_api::{
     Finding,
-    runner::{Probe, SERVER_HEADER},
+    runner::{Container, ContainerRuntime, Probe, SERVER_HEADER},
 };
 use trainyard_environment::find_pythons;
 use trainyard_transfer::Http;
@@ -41,6 +43,9 @@ pub async fn probe(file: &Path) -> Result<(), Error> {
             Finding::good(format!("{host} has python {}", versions.join(", ")))
         }
     });
+    for container in &probe.containers {
+        findings.push(container_on(container, &host).await);
+    }
     if !has_landlock() {
         let cure = "a kernel from 5.13 on with Landlock keeps programs apart";
         findings.push(Finding::note(
@@ -65,6 +70,34 @@ fn node_folder(folder: &Path, host: &str) -> Finding {
             Some("name a folder that jobs can write to in [engine.slurm] node"),
         ),
     }
+}
+
+/// Whether a container can be started here. What has to be fetched from elsewhere is left to the first run.
+async fn container_on(container: &Container, host: &str) -> Finding {
+    let Container { runtime, image, .. } = container;
+    let (words, asked, cure): (&[&str], _, _) = match runtime {
+        ContainerRuntime::Apptainer => {
+            (&["apptainer", "--version"], "apptainer", "install apptainer on the nodes, on the PATH of jobs")
+        }
+        ContainerRuntime::Pyxis => {
+            (&["srun", "--help"], "--container-image", "install the plugin pyxis where `srun` and slurmd run")
+        }
+    };
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let says = match &output {
+        Ok(Ok(output)) => String::from_utf8_lossy(&output.stdout),
+        _ => "".into(),
+    };
+    if !says.contains(asked) {
+        return Finding::bad(format!("{host} cannot run containers: no {asked} answers"), Some(cure));
+    }
+    if image.starts_with('/') && !Path::new(image).exists() {
+        let cure = "put the image where all nodes see it, or name another in [engine.slurm.container]";
+        return Finding::bad(format!("{host} does not see the image {image}"), Some(cure));
+    }
+    Finding::good(format!("{host} can run {image} by {}", words[0]))
 }
 
 async fn server(probe: &Probe, host: &str) -> Finding {

@@ -11,18 +11,19 @@ use std::{
 
 use nix::unistd::setsid;
 use tokio::process::{Child, Command};
-use trainyard_api::runner::{EngineName, Exit, Team, Ticket, WorkOrder};
+use trainyard_api::runner::{Container, ContainerRuntime, EngineName, Exit, Team, Ticket, WorkOrder};
 use trainyard_environment::Environment;
 
 use crate::{
     Error,
     cgroup::Cgroup,
+    container::{self, Inside},
     environ::{Places, Privacy, head, one_line, variables},
     layout::Layout,
     namespace::Namespace,
     sandbox::{Borders, Sandbox},
     team::write_hosts,
-    tree::Tree,
+    tree::{Marks, Tree},
 };
 
 /// A program that runs.
@@ -73,7 +74,8 @@ impl Isolation {
         let tmp = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let tmp = tmp.canonicalize().unwrap_or(tmp);
         // Beside a closed folder nothing can be made: see `sandbox`.
-        Privacy { home: self.wanted, tmp: self.wanted && self.closed.iter().any(|c| c.starts_with(&tmp)) }
+        let tmp = self.wanted && self.closed.iter().any(|c| c.starts_with(&tmp));
+        Privacy { home: self.wanted, tmp, container: false }
     }
 
     fn namespace(&self, layout: &Layout, hosts: Option<&Path>) -> Option<Namespace> {
@@ -107,22 +109,32 @@ pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
     let Setting { order, layout, environment, isolation, engine, team } = setting;
     // A cluster keeps its jobs in cgroups of its own, and counts in them.
     let own = *engine == EngineName::Local;
-    let tree = Tree::new(if own { Cgroup::make(order.run.as_str()) } else { None });
+    let container = order.environment.container.as_ref();
+    let tree = match container.map(|c| c.runtime) {
+        None => Tree::new(if own { Cgroup::make(order.run.as_str()) } else { None }),
+        Some(ContainerRuntime::Apptainer) => Tree::of_container(),
+        Some(ContainerRuntime::Pyxis) => Tree::of_step(Marks::new(order.run.as_str(), order.learner)),
+    };
     if !order.allotment.gpus.is_empty() && !order.allotment.pretended {
         make_gpu_files();
     }
-    let sandbox = isolation.sandbox(layout, environment).map_err(Error::Start)?.map(Arc::new);
     let hosts = team
         .map(|team| write_hosts(&layout.root, &order.run, order.learner, team))
         .transpose()
         .map_err(Error::Start)?;
+    if let Some(container) = container {
+        let plan = in_container(setting, container, hosts.as_deref());
+        let child = spawn(setting, plan, None, None, &tree).map_err(Error::Start)?;
+        return Ok(Program { child, tree });
+    }
+    let sandbox = isolation.sandbox(layout, environment).map_err(Error::Start)?.map(Arc::new);
     let namespace = isolation.namespace(layout, hosts.as_deref());
     let inside = namespace.is_some();
-    match spawn(setting, namespace, sandbox.clone(), &tree) {
+    match spawn(setting, on_node(setting, inside), namespace, sandbox.clone(), &tree) {
         // The kernel may refuse what looked possible; the program runs all the same, without.
         Err(error) if inside => {
             tracing::debug!(%error, "no mount namespace for the program");
-            spawn(setting, None, sandbox, &tree)
+            spawn(setting, on_node(setting, false), None, sandbox, &tree)
         }
         other => other,
     }
@@ -160,26 +172,62 @@ fn shell() -> PathBuf {
     if bash.exists() { bash } else { PathBuf::from("/bin/sh") }
 }
 
+/// What is executed, with its whole environment.
+struct Plan {
+    command: Vec<String>,
+    variables: Vec<(String, String)>,
+    /// Folders as the program sees them.
+    places: Places,
+}
+
+/// The command by a shell of this node. `inside`: in a namespace in which its folders are `/job`.
+fn on_node(setting: &Setting<'_>, inside: bool) -> Plan {
+    let Setting { order, layout, environment, isolation, team, .. } = setting;
+    let places = places(layout, inside);
+    let variables = variables(order, &places, environment.folder.as_deref(), &isolation.privacy(), *team);
+    let command = vec![shell().display().to_string(), "-c".to_owned(), one_line(&order.command)];
+    Plan { command, variables, places }
+}
+
+/// The command in a container.
+fn in_container(setting: &Setting<'_>, container: &Container, hosts: Option<&Path>) -> Plan {
+    let Setting { order, layout, environment, team, .. } = setting;
+    let places = places(layout, true);
+    let privacy = Privacy { home: true, tmp: false, container: true };
+    let inside = Inside {
+        layout,
+        image: environment.image.as_deref().unwrap_or(&container.image),
+        hosts: hosts.unwrap_or(Path::new("/etc/hosts")),
+        gpus: !order.allotment.gpus.is_empty() && !order.allotment.pretended,
+        variables: variables(order, &places, None, &privacy, *team),
+        own: std::env::vars_os()
+            .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+            .collect(),
+    };
+    let words = container::words(container, inside);
+    Plan { command: words.command, variables: words.variables, places }
+}
+
 fn spawn(
     setting: &Setting<'_>,
+    plan: Plan,
     namespace: Option<Namespace>,
     sandbox: Option<Arc<Sandbox>>,
     tree: &Tree,
 ) -> std::io::Result<Child> {
-    let Setting { order, layout, environment, isolation, team, .. } = setting;
-    let places = places(layout, namespace.is_some());
+    let Setting { order, layout, .. } = setting;
+    let Plan { command: words, variables, places } = plan;
     // Appending, so that the program and all that it starts write behind each other.
     let output = OpenOptions::new().create(true).append(true).open(&layout.output)?;
     let head = head(order, &places).into_bytes();
     let mut log = output.try_clone()?;
     let mut join: Option<File> = tree.cgroup().map(Cgroup::join_file).transpose()?;
-    let mut command = Command::new(shell());
+    let mut command = Command::new(&words[0]);
     command
-        .arg("-c")
-        .arg(one_line(&order.command))
+        .args(&words[1..])
         .current_dir(&layout.code)
         .env_clear()
-        .envs(variables(order, &places, environment.folder.as_deref(), &isolation.privacy(), *team))
+        .envs(variables)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);

@@ -12,7 +12,10 @@ use trainyard_api::{
     runner::{EngineName, Exit},
 };
 
-use crate::{Error, attempt::Context, error::failure, program::Program, reporter::Reporter, stop::Stop};
+use crate::{
+    Error, attempt::Context, container::has_begun, error::failure, program::Program, reporter::Reporter,
+    stop::Stop,
+};
 
 /// Longest time of grace where the node ends the runner soon.
 const HURRIED: Duration = Duration::from_secs(10);
@@ -43,6 +46,9 @@ pub(crate) async fn supervise(
             if *engine != EngineName::Local && stop.is_node_stopped(exit == Exit::Code(0)).await {
                 return Ok((exit, Error::NodeStopped.failure()));
             }
+            if order.environment.container.is_some() && exit != Exit::Code(0) && !has_begun(layout) {
+                return Ok((exit, Some(no_container(exit))));
+            }
             let killed_since = || killed_for_memory()?.checked_sub(killed_before?);
             return Ok((exit, out_of_memory(exit, killed_since)));
         }
@@ -72,6 +78,17 @@ pub(crate) async fn supervise(
     };
     let exit = end_gently(grace, program).await?;
     Ok((exit, why))
+}
+
+/// What the runtime printed stands in the log.
+fn no_container(exit: Exit) -> Failure {
+    let status = match exit {
+        Exit::Code(code) => format!("exited with status {code}"),
+        Exit::Signal(signal) => format!("was ended by signal {signal}"),
+    };
+    let message =
+        format!("the program's container was not started: its runtime {status}, and the log says why");
+    failure(Code::ProgramStart, message)
 }
 
 /// TERM to everything that the program started, a time of grace, KILL.

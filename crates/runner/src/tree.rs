@@ -2,8 +2,8 @@
 //!
 //! Three nets, each for what slips through the one before: a cgroup where the machine grants one;
 //! the children of this process, which is a sub-reaper, so that whoever loses its parent becomes
-//! its child, `setsid` or not; and, after a runner died, the run's id in the environment of
-//! processes.
+//! its child, `setsid` or not; and, after a runner died or where a cluster starts the program, the run's id in
+//! the environment of processes.
 
 use std::{collections::HashSet, fs, time::Duration};
 
@@ -28,11 +28,57 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Tree {
     cgroup: Option<Cgroup>,
+    started: Started,
+}
+
+/// How the program comes to be.
+#[derive(Debug)]
+enum Started {
+    /// This process starts it.
+    Here,
+    /// So does a container's runtime, which has processes of its own about it.
+    Inside,
+    /// The cluster does, as a step of the job: what its processes are known by.
+    Step(Marks),
+}
+
+/// What the processes of a program have in their environment.
+#[derive(Debug)]
+pub(crate) struct Marks([String; 2]);
+
+impl Marks {
+    pub(crate) fn new(run: &str, learner: u32) -> Self {
+        Self([format!("TRAINING_ID={run}"), format!("LEARNER_ID={learner}")])
+    }
+
+    /// Processes of this node, but this one.
+    fn bearers(&self) -> HashSet<i32> {
+        let mut found = HashSet::new();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let has = |marker: &String| environment.split(|b| *b == 0).any(|v| v == marker.as_bytes());
+            if pid != getpid().as_raw() && self.0.iter().all(has) {
+                found.insert(pid);
+            }
+        }
+        found
+    }
 }
 
 impl Tree {
     pub(crate) fn new(cgroup: Option<Cgroup>) -> Self {
-        Self { cgroup }
+        Self { cgroup, started: Started::Here }
+    }
+
+    /// Of a program in a container with processes that others do not see.
+    pub(crate) fn of_container() -> Self {
+        Self { cgroup: None, started: Started::Inside }
+    }
+
+    /// Of a program that is a step of its job: the cluster started it, and not this process.
+    pub(crate) fn of_step(marks: Marks) -> Self {
+        Self { cgroup: None, started: Started::Step(marks) }
     }
 
     pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
@@ -45,12 +91,35 @@ impl Tree {
         if let Some(cgroup) = &self.cgroup {
             members.extend(cgroup.members());
         }
+        if let Started::Step(marks) = &self.started {
+            members.extend(marks.bearers());
+        }
         members
     }
 
-    /// Sends a signal to all.
+    /// Sends a signal to all. What started the program and stands for it here is left out until it is to be
+    /// killed: a runtime passes on what it is told, which the program then hears twice, and the starter of a step
+    /// has it killed at once.
     pub(crate) fn signal(&self, signal: Signal) {
-        for pid in self.members() {
+        let mut members = self.members();
+        if signal != Signal::SIGKILL {
+            match self.started {
+                Started::Here => {}
+                Started::Inside => {
+                    let inside: HashSet<i32> =
+                        members.iter().copied().filter(|pid| is_inside(*pid)).collect();
+                    // Where the node has no such namespaces, all are told.
+                    if !inside.is_empty() {
+                        members = inside;
+                    }
+                }
+                Started::Step(_) => {
+                    let starters = descendants();
+                    members.retain(|pid| !starters.contains(pid));
+                }
+            }
+        }
+        for pid in members {
             // One that has ended meanwhile is what we want.
             let _ = kill(Pid::from_raw(pid), signal);
         }
@@ -134,6 +203,14 @@ fn children(pid: i32) -> Vec<i32> {
     found
 }
 
+/// Whether a process is in a namespace of processes below this one's, and not its first, which is the runtime's.
+fn is_inside(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|l| l.strip_prefix("NSpid:")).unwrap_or_default();
+    let numbers: Vec<&str> = numbers.split_whitespace().collect();
+    numbers.len() > 1 && numbers.last() != Some(&"1")
+}
+
 fn descendants() -> HashSet<i32> {
     let mut found = HashSet::new();
     let mut open = vec![getpid().as_raw()];
@@ -161,20 +238,14 @@ pub(crate) fn reap_orphans() {
 /// Ends processes that carry the run's id and the learner's number in their environment: what an earlier
 /// runner of this learner left when it was killed.
 pub(crate) fn kill_by_environment(run: &str, learner: u32) {
-    let markers = [format!("TRAINING_ID={run}"), format!("LEARNER_ID={learner}")];
+    let marks = Marks::new(run, learner);
     for _ in 0..5 {
-        let mut found = false;
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let has = |marker: &String| environment.split(|b| *b == 0).any(|v| v == marker.as_bytes());
-            if pid != getpid().as_raw() && markers.iter().all(has) {
-                found = true;
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+        let found = marks.bearers();
+        for pid in &found {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
         // Another look: a process may have forked while we looked.
-        if !found {
+        if found.is_empty() {
             return;
         }
     }

@@ -8,13 +8,13 @@ use std::{
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
-use trainyard_api::runner::{EngineName, JobOptions};
+use trainyard_api::runner::{ContainerRuntime, EngineName, JobOptions};
 use trainyard_definition::Limits;
 use trainyard_engine::{
     Computes,
     slurm::{RestSettings, check_option, check_rest_option},
 };
-use trainyard_environment::Catalogue;
+use trainyard_environment::{Catalogue, Images};
 
 /// Largest number that one of the limits can be.
 const MOST_OF_A_LIMIT: u64 = 1_000_000;
@@ -157,6 +157,9 @@ pub struct SlurmConfig {
     /// slurmrestd, by which Slurm is asked; absent: by its commands.
     #[serde(default)]
     pub rest: Option<RestSettings>,
+    /// Containers that programs run in.
+    #[serde(default)]
+    pub container: Option<Images>,
 }
 
 fn yes() -> bool {
@@ -292,6 +295,18 @@ impl Config {
                 return fault(format!("[engine.slurm] {key}: {} is not an absolute path", path.display()));
             }
         }
+        if let Some(images) = &slurm.container {
+            if let Err(why) = images.check() {
+                return fault(format!("[engine.slurm.container] {why}"));
+            }
+            // Its list of mounts has no way to write them.
+            let node = slurm.node.as_ref().unwrap_or(&slurm.shared).display().to_string();
+            if images.runtime == ContainerRuntime::Pyxis && node.contains([':', ',']) {
+                return fault(format!(
+                    "[engine.slurm] node: pyxis cannot mount a folder with `:` or `,`: {node}"
+                ));
+            }
+        }
         let general = slurm.job.options.iter().map(|o| ("engine.slurm.job".to_owned(), o));
         let each = self
             .compute
@@ -313,6 +328,11 @@ impl Config {
         let fallback = if self.engine.slurm.is_some() { EngineName::Slurm } else { EngineName::Local };
         let engine = asked.or(compute.and_then(|c| c.engine)).or(self.engine.default).unwrap_or(fallback);
         (engine, compute.map(|c| c.slurm.clone()).unwrap_or_default())
+    }
+
+    /// Containers of this engine.
+    pub(crate) fn images(&self, engine: EngineName) -> Option<&Images> {
+        self.engine.slurm.as_ref().filter(|_| engine == EngineName::Slurm)?.container.as_ref()
     }
 
     /// The address of whoever sent a request that came from `peer`.
@@ -425,6 +445,9 @@ mod tests {
             "[engine.slurm]\nshared = '/s'\njob = { options = ['--array=1-2'] }",
             "[engine.slurm]\nshared = '/s'\njob = { partitions = 'x' }",
             "[engine.slurm]\nshared = '/s'\n[engine.slurm.rest]\nurl = 'http://h:6820'\ntoken_file = 't'\nuser = 'u'",
+            "[engine.slurm]\nshared = '/s'\ncontainer = { runtime = 'docker' }",
+            "[engine.slurm]\nshared = '/s'\ncontainer = { runtime = 'apptainer', image = 'a.sif' }",
+            "[engine.slurm]\nshared = '/s'\nnode = '/a:b'\ncontainer = { runtime = 'pyxis', image = 'a' }",
             "[engine.slurm]\nshared = '/s'\njob = { options = ['--mail-user=x'] }\n\
              [engine.slurm.rest]\nurl = 'http://h:6820'\ntoken_file = '/t'\nuser = 'u'",
         ] {

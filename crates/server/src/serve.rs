@@ -17,6 +17,7 @@ use trainyard_engine::{
     local::{Capacity, LocalEngine, Queue, detect},
     slurm::{Settings, SlurmEngine, examine},
 };
+use trainyard_environment::Images;
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
 use trainyard_store::{Sealer, Store};
 use trainyard_transfer::Http;
@@ -117,6 +118,7 @@ fn cluster_settings(config: &Config, slurm: &SlurmConfig, program: PathBuf, id: 
         lead: config.grace + slurm.store_seconds,
         forgotten: Duration::from_secs(slurm.lost_after),
         rest: slurm.rest.clone(),
+        containers: slurm.container.as_ref().map(Images::all).unwrap_or_default(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 use trainyard_api::{
     RunId,
-    runner::{JobOptions, Purpose, Ticket},
+    runner::{Container, JobOptions, Purpose, Ticket},
 };
 
 use super::{
@@ -60,6 +60,8 @@ pub struct Settings {
     pub forgotten: Duration,
     /// slurmrestd, where Slurm is asked by it; absent: by its commands.
     pub rest: Option<RestSettings>,
+    /// Containers that programs may run in.
+    pub containers: Vec<Container>,
 }
 
 impl Settings {

@@ -74,7 +74,8 @@ async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Tran
     let name = names.trial(std::process::id());
     let (file, log) = (shared.ticket(&name), shared.log(&name));
     let node = settings.node.display().to_string();
-    let probe = Probe { server, server_id: settings.server.clone(), node };
+    let containers = settings.containers.clone();
+    let probe = Probe { server, server_id: settings.server.clone(), node, containers };
     let prepared = shared.put_program(&settings.program).and_then(|program| {
         shared.put_private(&name, &serde_json::to_vec(&probe)?)?;
         Ok::<_, io::Error>(program)

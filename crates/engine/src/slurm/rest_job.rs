@@ -1,13 +1,23 @@
-//! A job in the words of slurmrestd's API v0.0.38, made of `sbatch`'s. No I/O.
+//! A job in the words of slurmrestd's API, made of `sbatch`'s. No I/O.
 //!
-//! That release of the API takes the long options of `sbatch`, some under other names and most as numbers.
-//! What it has no word for is refused when the configuration is read.
+//! The API takes the long options of `sbatch`, some under other names and most as numbers; from v0.0.40 on numbers are
+//! objects and flags are lists. What it has no word for is refused when the configuration is read.
+//! Source: what the daemons of Slurm 22.05 and 24.11 took and refused, and their OpenAPI documents.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::script::JobRequest;
+
+/// The two ways of writing that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// v0.0.38, of Slurm 22.05.
+    Old,
+    /// From v0.0.40 on, of Slurm 23.11 and later.
+    New,
+}
 
 /// How a value is written.
 #[derive(Clone, Copy)]
@@ -18,83 +28,127 @@ enum As {
     Mebibytes,
     /// `90`, `1:30:00`, `2-12`, as minutes.
     Minutes,
-    /// The least and the most.
-    Range,
+    /// How many nodes.
+    Nodes,
+    /// Their names.
+    Names,
+    /// `gpu:2`.
+    Gres,
+    /// With whom nodes are shared.
+    Sharing,
     /// Present or not: what that says.
     Flag(bool),
 }
 
-/// Options of `sbatch`, and the keys of the API.
-const WORDS: [(&str, &str, As); 22] = [
-    ("job-name", "name", As::Text),
-    ("comment", "comment", As::Text),
-    ("output", "standard_output", As::Text),
-    ("open-mode", "open_mode", As::Text),
-    ("chdir", "current_working_directory", As::Text),
-    ("nodes", "nodes", As::Range),
-    ("ntasks", "tasks", As::Number),
-    ("ntasks-per-node", "tasks_per_node", As::Number),
-    ("cpus-per-task", "cpus_per_task", As::Number),
-    ("mem", "memory_per_node", As::Mebibytes),
-    ("requeue", "requeue", As::Flag(true)),
-    ("no-requeue", "requeue", As::Flag(false)),
-    ("nodelist", "nodelist", As::Text),
-    ("partition", "partition", As::Text),
-    ("account", "account", As::Text),
-    ("qos", "qos", As::Text),
-    ("gres", "gres", As::Text),
-    ("constraint", "constraints", As::Text),
-    ("time", "time_limit", As::Minutes),
-    ("reservation", "reservation", As::Text),
-    ("licenses", "licenses", As::Text),
-    ("exclusive", "exclusive", As::Text),
+/// Options of `sbatch`, and the keys of the API, of the old dialect and of the new.
+const WORDS: [(&str, &str, &str, As); 22] = [
+    ("job-name", "name", "name", As::Text),
+    ("comment", "comment", "comment", As::Text),
+    ("output", "standard_output", "standard_output", As::Text),
+    ("open-mode", "open_mode", "open_mode", As::Text),
+    ("chdir", "current_working_directory", "current_working_directory", As::Text),
+    ("nodes", "nodes", "nodes", As::Nodes),
+    ("ntasks", "tasks", "tasks", As::Number),
+    ("ntasks-per-node", "tasks_per_node", "tasks_per_node", As::Number),
+    ("cpus-per-task", "cpus_per_task", "cpus_per_task", As::Number),
+    ("mem", "memory_per_node", "memory_per_node", As::Mebibytes),
+    ("requeue", "requeue", "requeue", As::Flag(true)),
+    ("no-requeue", "requeue", "requeue", As::Flag(false)),
+    ("nodelist", "nodelist", "required_nodes", As::Names),
+    ("partition", "partition", "partition", As::Text),
+    ("account", "account", "account", As::Text),
+    ("qos", "qos", "qos", As::Text),
+    ("gres", "gres", "tres_per_node", As::Gres),
+    ("constraint", "constraints", "constraints", As::Text),
+    ("time", "time_limit", "time_limit", As::Minutes),
+    ("reservation", "reservation", "reservation", As::Text),
+    ("licenses", "licenses", "licenses", As::Text),
+    ("exclusive", "exclusive", "shared", As::Sharing),
 ];
-/// Options that mean nothing here: how `sbatch` prints, and a signal to the batch shell alone, which this API
-/// cannot ask for. Without it a job has the cluster's `KillWait` to store in.
-const LEFT_OUT: [&str; 2] = ["parsable", "signal"];
+/// Options that mean nothing here: how `sbatch` prints.
+const LEFT_OUT: [&str; 1] = ["parsable"];
+/// The option by which a job's batch shell is warned before its time limit. The old dialect cannot ask for it: a job
+/// then has the cluster's `KillWait` to store in.
+const WARNING: &str = "signal";
 
 /// The body of a submission.
-pub(crate) fn body(job: &JobRequest, environment: &BTreeMap<String, String>) -> Result<Value, String> {
+pub(crate) fn body(
+    dialect: Dialect,
+    job: &JobRequest,
+    environment: &BTreeMap<String, String>,
+) -> Result<Value, String> {
     let mut keys = Map::new();
     for option in &job.options {
-        if let Some((key, value)) = translate(option)? {
-            keys.insert(key.to_owned(), value);
-        }
+        keys.extend(translate(dialect, option)?);
     }
+    if dialect == Dialect::Old {
+        keys.insert("environment".to_owned(), json!(environment));
+        return Ok(json!({ "script": job.script, "job": keys }));
+    }
+    let environment: Vec<String> = environment.iter().map(|(n, v)| format!("{n}={v}")).collect();
     keys.insert("environment".to_owned(), json!(environment));
-    Ok(json!({ "script": job.script, "job": keys }))
+    keys.insert("script".to_owned(), json!(job.script));
+    Ok(json!({ "job": keys }))
 }
 
 /// Whether the API has a word for this option.
 pub fn check(option: &str) -> Result<(), String> {
-    translate(option).map(|_| ())
+    translate(Dialect::Old, option).and_then(|_| translate(Dialect::New, option)).map(|_| ())
 }
 
-fn translate(option: &str) -> Result<Option<(&'static str, Value)>, String> {
+fn translate(dialect: Dialect, option: &str) -> Result<Vec<(String, Value)>, String> {
     let word = option.trim_start_matches("--");
     let (name, value) = word.split_once('=').unwrap_or((word, ""));
     if LEFT_OUT.contains(&name) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let Some((_, key, form)) = WORDS.iter().find(|(n, _, _)| *n == name) else {
-        let known: Vec<&str> = WORDS.iter().map(|(n, _, _)| *n).collect();
-        return Err(format!("slurmrestd v0.0.38 cannot be told `--{name}`; it knows {}", known.join(", ")));
+    let bad = || format!("`{option}` cannot be written for slurmrestd");
+    if name == WARNING {
+        return match dialect {
+            Dialect::Old => Ok(Vec::new()),
+            Dialect::New => warning(value).ok_or_else(bad),
+        };
+    }
+    let Some((_, old, new, form)) = WORDS.iter().find(|(n, ..)| *n == name) else {
+        let known: Vec<&str> = WORDS.iter().map(|(n, ..)| *n).collect();
+        return Err(format!("slurmrestd cannot be told `--{name}`; it knows {}", known.join(", ")));
     };
-    let bad = || format!("`{option}` cannot be written for slurmrestd v0.0.38");
-    let value = match form {
-        // `--exclusive` alone.
-        As::Text if value.is_empty() => json!("true"),
-        As::Text => json!(value),
-        As::Number => json!(value.parse::<u64>().map_err(|_| bad())?),
-        As::Mebibytes => json!(value.trim_end_matches('M').parse::<u64>().map_err(|_| bad())?),
-        As::Minutes => json!(minutes(value).ok_or_else(bad)?),
-        As::Range => {
-            let number: u64 = value.parse().map_err(|_| bad())?;
-            json!([number, number])
+    let number =
+        |n: u64| if dialect == Dialect::Old { json!(n) } else { json!({ "set": true, "number": n }) };
+    let parsed = |text: &str| text.parse::<u64>().map_err(|_| bad());
+    let written = match (form, dialect) {
+        (As::Text, _) | (As::Names | As::Gres, Dialect::Old) if value.is_empty() => return Err(bad()),
+        (As::Text, _) | (As::Names | As::Gres, Dialect::Old) => json!(value),
+        (As::Number, _) => json!(parsed(value)?),
+        (As::Mebibytes, _) => number(parsed(value.trim_end_matches('M'))?),
+        (As::Minutes, _) => number(minutes(value).ok_or_else(bad)?),
+        (As::Nodes, Dialect::Old) => {
+            let n = parsed(value)?;
+            json!([n, n])
         }
-        As::Flag(says) => json!(says),
+        (As::Nodes, Dialect::New) => json!(parsed(value)?.to_string()),
+        (As::Names, Dialect::New) => json!([value]),
+        (As::Gres, Dialect::New) => {
+            json!(value.split(',').map(|g| format!("gres/{g}")).collect::<Vec<_>>().join(","))
+        }
+        // `--exclusive` alone.
+        (As::Sharing, Dialect::Old) => json!(if value.is_empty() { "true" } else { value }),
+        (As::Sharing, Dialect::New) => json!([if value.is_empty() { "none" } else { value }]),
+        (As::Flag(says), _) => json!(says),
     };
-    Ok(Some((key, value)))
+    let key = if dialect == Dialect::Old { old } else { new };
+    Ok(vec![((*key).to_owned(), written)])
+}
+
+/// A signal to the batch shell so many seconds before the time limit: `B:USR2@90`.
+fn warning(text: &str) -> Option<Vec<(String, Value)>> {
+    let (signal, seconds) = text.strip_prefix("B:")?.split_once('@')?;
+    let seconds: u64 = seconds.parse().ok()?;
+    Some(vec![
+        ("kill_warning_signal".to_owned(), json!(signal)),
+        ("kill_warning_flags".to_owned(), json!(["BATCH_JOB"])),
+        ("kill_warning_delay".to_owned(), json!({ "set": true, "number": seconds })),
+    ])
 }
 
 /// Minutes of a time as `sbatch` takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
@@ -138,15 +192,28 @@ mod tests {
             options: options.map(str::to_owned).to_vec(),
             script: "#!/bin/sh\n".to_owned(),
         };
-        let body = body(&job, &BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())])).unwrap();
+        let environment = BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]);
         assert_eq!(
-            body,
+            body(Dialect::Old, &job, &environment).unwrap(),
             json!({
                 "script": "#!/bin/sh\n",
                 "job": {
                     "name": "a", "nodes": [2, 2], "memory_per_node": 512, "requeue": false,
                     "time_limit": 1564, "gres": "gpu:2", "exclusive": "true",
                     "environment": { "PATH": "/bin" },
+                },
+            })
+        );
+        let number = |n: u64| json!({ "set": true, "number": n });
+        assert_eq!(
+            body(Dialect::New, &job, &environment).unwrap(),
+            json!({
+                "job": {
+                    "name": "a", "nodes": "2", "memory_per_node": number(512), "requeue": false,
+                    "time_limit": number(1564), "tres_per_node": "gres/gpu:2", "shared": ["none"],
+                    "kill_warning_signal": "USR2", "kill_warning_flags": ["BATCH_JOB"],
+                    "kill_warning_delay": number(60),
+                    "environment": ["PATH=/bin"], "script": "#!/bin/sh\n",
                 },
             })
         );

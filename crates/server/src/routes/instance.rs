@@ -57,6 +57,9 @@ pub(crate) struct OfferedFramework {
     runtimes: Vec<String>,
     /// Pinned requirements of its environment.
     packages: Vec<String>,
+    /// The image that it is in, where it runs in a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
 }
 
 /// A compute configuration that can be asked for.
@@ -91,7 +94,16 @@ pub(crate) async fn frameworks(State(app): State<App>, _: User) -> Answer<Json<F
         version: e.version.clone(),
         runtimes: e.python.clone(),
         packages: e.packages.clone(),
+        image: None,
     };
+    let in_image = |e: &trainyard_environment::ImageEntry| OfferedFramework {
+        name: e.name.clone(),
+        version: e.version.clone(),
+        runtimes: Vec::new(),
+        packages: Vec::new(),
+        image: Some(e.image.clone()),
+    };
+    let images = app.config.images(EngineName::Slurm).into_iter().flat_map(|i| &i.frameworks);
     let compute = |(name, d): (&str, trainyard_api::runner::Demand)| OfferedCompute {
         name: name.to_owned(),
         cpus: d.cpus,
@@ -103,7 +115,7 @@ pub(crate) async fn frameworks(State(app): State<App>, _: User) -> Answer<Json<F
         },
     };
     Ok(Json(Frameworks {
-        resources: app.catalogue.entries.iter().map(entry).collect(),
+        resources: images.map(in_image).chain(app.catalogue.entries.iter().map(entry)).collect(),
         compute_configurations: app.computes.iter().map(compute).collect(),
         pythons: app.pythons().await.iter().map(|p| p.version.clone()).collect(),
     }))

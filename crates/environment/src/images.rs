@@ -1,0 +1,162 @@
+//! Frameworks that an operator has as container images, which go before those of the catalogue. No I/O.
+
+use serde::Deserialize;
+use trainyard_api::{
+    Framework,
+    runner::{Container, ContainerRuntime, EnvironmentSpec},
+};
+
+use crate::resolve::{begins, version_key};
+
+/// Images, and what runs them: `[engine.slurm.container]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    /// What runs them.
+    pub runtime: ContainerRuntime,
+    /// The image of frameworks of the catalogue that are the node's own python, `custom` among them; absent:
+    /// they run on the node itself.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Further options of the runtime, each one word.
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// Frameworks that are images.
+    #[serde(default, rename = "framework")]
+    pub frameworks: Vec<ImageEntry>,
+}
+
+/// One version of one framework, in an image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageEntry {
+    /// As manifests name it.
+    pub name: String,
+    /// The whole version.
+    pub version: String,
+    /// The image, as the runtime takes it.
+    pub image: String,
+}
+
+impl Images {
+    /// Every image once.
+    pub fn all(&self) -> Vec<Container> {
+        let mut images: Vec<&str> =
+            self.frameworks.iter().map(|e| e.image.as_str()).chain(self.image.as_deref()).collect();
+        images.sort_unstable();
+        images.dedup();
+        images.into_iter().map(|i| self.container(i)).collect()
+    }
+
+    /// The newest image that is what was asked for; `None`: none is.
+    pub fn resolve(&self, asked: &Framework) -> Option<EnvironmentSpec> {
+        let fits =
+            |e: &&ImageEntry| e.name.eq_ignore_ascii_case(&asked.name) && begins(&e.version, &asked.version);
+        let entry = self.frameworks.iter().filter(fits).max_by_key(|e| version_key(&e.version))?;
+        Some(EnvironmentSpec {
+            label: format!("{} {}, image {}", entry.name, entry.version, entry.image),
+            python: String::new(),
+            packages: Vec::new(),
+            container: Some(self.container(&entry.image)),
+        })
+    }
+
+    /// Puts what would run on the node's own python into the image for all, where there is one.
+    #[must_use]
+    pub fn over(&self, resolved: EnvironmentSpec) -> EnvironmentSpec {
+        match &self.image {
+            Some(image) if resolved.packages.is_empty() => {
+                let name = resolved.label.split(',').next().unwrap_or_default();
+                EnvironmentSpec {
+                    label: format!("{name}, image {image}"),
+                    python: String::new(),
+                    packages: Vec::new(),
+                    container: Some(self.container(image)),
+                }
+            }
+            _ => resolved,
+        }
+    }
+
+    /// What cannot be used of it, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for image in self.frameworks.iter().map(|e| &e.image).chain(&self.image) {
+            let from = image.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('/'));
+            if image.is_empty()
+                || (self.runtime == ContainerRuntime::Apptainer && !image.starts_with('/') && !from)
+            {
+                return Err(format!(
+                    "the image `{image}` is neither an absolute path nor one that apptainer can fetch: write /PATH or docker://NAME"
+                ));
+            }
+        }
+        match self.options.iter().find(|o| !o.starts_with("--")) {
+            Some(option) => {
+                Err(format!("`{option}` does not begin with `--`: write each option as one word"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn container(&self, image: &str) -> Container {
+        Container { runtime: self.runtime, image: image.to_owned(), options: self.options.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images() -> Images {
+        let entry = |version: &str| ImageEntry {
+            name: "pytorch".to_owned(),
+            version: version.to_owned(),
+            image: format!("/images/pytorch-{version}.sif"),
+        };
+        Images {
+            runtime: ContainerRuntime::Apptainer,
+            image: Some("/images/base.sif".to_owned()),
+            options: vec!["--rocm".to_owned()],
+            frameworks: vec![entry("2.9.1"), entry("2.10.0")],
+        }
+    }
+
+    fn image_of(name: &str, version: &str) -> Option<String> {
+        let asked = Framework { name: name.into(), version: version.into(), runtimes: Vec::new() };
+        Some(images().resolve(&asked)?.container?.image)
+    }
+
+    #[test]
+    fn the_newest_image_that_fits_is_taken() {
+        assert_eq!(image_of("PyTorch", "2").as_deref(), Some("/images/pytorch-2.10.0.sif"));
+        assert_eq!(image_of("pytorch", "2.9").as_deref(), Some("/images/pytorch-2.9.1.sif"));
+        assert_eq!(image_of("pytorch", "2.1"), None);
+        assert_eq!(image_of("jax", "0"), None);
+    }
+
+    #[test]
+    fn images_that_nobody_finds_are_refused() {
+        let with = |image: &str| Images { image: Some(image.to_owned()), ..images() }.check();
+        assert_eq!(with("docker://python:3.12"), Ok(()));
+        for bad in ["base.sif", "images/base.sif", ""] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Images { runtime: ContainerRuntime::Pyxis, ..images() }.check(), Ok(()));
+        assert!(Images { options: vec!["-B".to_owned()], ..images() }.check().is_err());
+    }
+
+    #[test]
+    fn the_image_for_all_takes_the_place_of_the_nodes_python_and_of_nothing_else() {
+        let spec = |packages: &[&str]| EnvironmentSpec {
+            label: "custom, python 3.11.7".to_owned(),
+            python: "3.11".to_owned(),
+            packages: packages.iter().map(|p| (*p).to_owned()).collect(),
+            container: None,
+        };
+        let inside = images().over(spec(&[]));
+        assert_eq!(inside.label, "custom, image /images/base.sif");
+        assert_eq!(inside.container.unwrap().options, ["--rocm"]);
+        assert_eq!(images().over(spec(&["jax==0.10.2"])).container, None);
+        assert_eq!(images().all().len(), 3);
+    }
+}
