@@ -26,6 +26,7 @@ mod metrics;
 mod object_store;
 mod openapi;
 mod slurm;
+mod slurm_far;
 mod slurm_parts;
 mod staging;
 mod stored_models;

@@ -33,6 +33,8 @@ pub struct Shape {
     pub patience: u32,
     /// Nodes cannot be powered off, and their processes are seen by the numbers that they have themselves.
     pub plain: bool,
+    /// Nodes have a file system of their own each, [`Cluster::scratch`]. Not for plain ones.
+    pub scratch: bool,
     /// What it has besides.
     pub parts: Parts,
     /// Lines for `slurm.conf`.
@@ -41,7 +43,15 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { nodes: 2, wired: false, patience: 5, plain: false, parts: Parts::default(), more: "" }
+        Self {
+            nodes: 2,
+            wired: false,
+            patience: 5,
+            plain: false,
+            scratch: false,
+            parts: Parts::default(),
+            more: "",
+        }
     }
 }
 
@@ -117,6 +127,16 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
+    /// A folder that is another one on each node.
+    pub fn scratch(&self) -> PathBuf {
+        self.path("scratch")
+    }
+
+    /// munge's socket.
+    pub fn munge_socket(&self) -> PathBuf {
+        self.path("munge.socket")
+    }
+
     /// A folder for images, which all nodes see.
     pub fn images(&self) -> PathBuf {
         let path = self.path("images");
@@ -135,7 +155,7 @@ impl Cluster {
     }
 
     fn configure(&self, accounting: u16) {
-        for folder in ["state", "spool", "gpu"] {
+        for folder in ["state", "spool", "gpu", "scratch"] {
             fs::create_dir(self.path(folder)).unwrap();
         }
         for key in ["munge.key", "jwt.key"] {
@@ -255,7 +275,9 @@ impl Cluster {
             return;
         }
         let net = format!("--net=/run/netns/{}", self.namespace(node));
-        let script = "hostname \"$1\"; slurmd -f \"$2\" -N \"$1\" -D & wait; wait";
+        let script = "hostname \"$1\"; [ -z \"$3\" ] || mount -t tmpfs scratch \"$3\"; \
+                      slurmd -f \"$2\" -N \"$1\" -D & wait; wait";
+        let scratch = if self.shape.scratch { self.scratch().display().to_string() } else { String::new() };
         let mut words = Vec::new();
         if self.shape.wired {
             words.extend([net.as_str(), "--", "unshare"]);
@@ -272,6 +294,7 @@ impl Cluster {
             "node",
             node,
             &conf,
+            &scratch,
         ]);
         let program = if self.shape.wired { "nsenter" } else { "unshare" };
         self.spawn(node, program, &words);

@@ -155,6 +155,18 @@ impl Yard {
         Self::at(dir, String::new(), &config, None, Some(cluster))
     }
 
+    /// The same with a cluster whose nodes share nothing with the server.
+    pub fn on_far_cluster(cluster: Cluster, more: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
+        let (node, socket) = (cluster.scratch().join("yard"), cluster.munge_socket());
+        let config = format!(
+            "grace = 2\n{MACHINE}[engine.slurm]\nnode = '{}'\nmunge_socket = '{}'\n{more}\n",
+            node.display(),
+            socket.display()
+        );
+        Self::at(dir, String::new(), &config, None, Some(cluster))
+    }
+
     /// With this configuration.
     pub fn with(config: &str) -> Self {
         Self::make(config, None)

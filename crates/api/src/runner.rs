@@ -139,6 +139,39 @@ impl JobOptions {
     }
 }
 
+/// What a job is that finds nothing in a shared folder: its script carries this, and nothing of it is secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentJob {
+    /// munge's socket on the node, where it is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub munge_socket: Option<String>,
+    /// What it is to do.
+    pub work: SentWork,
+}
+
+/// What such a job is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SentWork {
+    /// An attempt. The ticket has no token: the runner proves with munge that it is the server's user's.
+    Run(Box<Ticket>),
+    /// Looks around, and tells the server, under this name.
+    Trial(String, Probe),
+}
+
+/// How a credential of munge begins.
+pub const MUNGE: &str = "MUNGE:";
+
+/// What stands in the credential of a runner that boards.
+pub fn boarding_text(server_id: &str, run: &RunId, job: u32) -> String {
+    format!("trainyard board {server_id} {run} {job}")
+}
+
+/// What stands in the credential of whoever tells or asks what a trial found.
+pub fn trial_text(server_id: &str, name: &str) -> String {
+    format!("trainyard trial {server_id} {name}")
+}
+
 /// What a node is to look at, for `trainyard doctor`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {

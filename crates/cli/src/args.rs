@@ -75,16 +75,19 @@ pub enum Command {
     #[command(hide = true)]
     Runner {
         /// The file with the ticket.
-        #[arg(long)]
+        #[arg(long, required_unless_present_any = ["probe", "job"])]
         ticket: Option<PathBuf>,
         /// The file that says what is to be looked at, in place of work.
         #[arg(long, conflicts_with = "ticket")]
         probe: Option<PathBuf>,
+        /// What the job is, where no folder is shared: JSON.
+        #[arg(long, conflicts_with_all = ["ticket", "probe"])]
+        job: Option<String>,
         /// The runner is that of a further learner.
-        #[arg(long, requires = "ticket")]
+        #[arg(long, conflicts_with = "probe")]
         others: bool,
         /// What starts the runners of the other learners.
-        #[arg(last = true, requires = "ticket", conflicts_with = "others")]
+        #[arg(last = true, conflicts_with_all = ["others", "probe"])]
         command: Vec<String>,
     },
 }

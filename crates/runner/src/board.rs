@@ -1,21 +1,38 @@
 //! How a runner comes to its ticket that an engine's own queue has started: with the pass of its job it asks
 //! the server, which knows whether this is the job's first start or a later one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use trainyard_api::runner::{Boarded, Boarding, EngineName, Ticket};
+use trainyard_api::{
+    Secret,
+    runner::{Boarded, Boarding, EngineName, Ticket, boarding_text},
+};
 use trainyard_transfer::Http;
 
 use crate::{Error, attempt, link::Link, others::Others};
 
-/// Works off the attempt that this start of a job is. `ticket` lies in a file and holds the job's pass. The
-/// first learner of several has the runners of the `Others` started, with a command that the engine gave.
-pub async fn run_job(ticket: &Path, role: Role) -> Result<(), Error> {
-    let text = std::fs::read(ticket).map_err(|e| Error::file(ticket, e))?;
-    let pass: Ticket = serde_json::from_slice(&text).map_err(|e| Error::file(ticket, e.into()))?;
+/// Works off the attempt that this start of a job is. The first learner of several has the runners of the `Others`
+/// started, with a command that the engine gave.
+pub async fn run_job(job: Job, role: Role) -> Result<(), Error> {
+    let (pass, proof) = match job {
+        Job::Shared(path) => {
+            let text = std::fs::read(&path).map_err(|e| Error::file(&path, e))?;
+            let pass: Ticket = serde_json::from_slice(&text).map_err(|e| Error::file(&path, e.into()))?;
+            (pass, None)
+        }
+        Job::Sent(pass, socket) => (*pass, Some(socket)),
+    };
     let link = Link::new(pass.clone(), &Http::default())?;
     let boarding = boarding(pass.engine, &role);
-    let Boarded { ticket, folder, learners } = link.board(pass.attempt, &boarding).await?;
+    let Boarded { ticket, folder, learners } = match proof {
+        None => link.board(pass.attempt, &boarding, async || Ok(pass.token.clone())).await?,
+        Some(socket) => {
+            let text = boarding_text(&pass.server_id, &pass.run, pass.attempt);
+            // Each is taken once.
+            let prove = async || trainyard_munge::encode(socket.as_deref(), &text).await.map(Secret::new);
+            link.board(pass.attempt, &boarding, prove).await?
+        }
+    };
     let folder = Path::new(&ticket.node).join("runs").join(folder);
     let made = std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(&folder);
@@ -31,6 +48,15 @@ pub async fn run_job(ticket: &Path, role: Role) -> Result<(), Error> {
         others.left().await;
     }
     result
+}
+
+/// What a job brings.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// A file with its ticket, which holds its pass.
+    Shared(PathBuf),
+    /// A ticket without one, and munge's socket, where it is not the usual one.
+    Sent(Box<Ticket>, Option<PathBuf>),
 }
 
 /// Which learner a runner is for.

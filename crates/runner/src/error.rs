@@ -46,6 +46,9 @@ pub enum Error {
     /// Another learner failed: this one is to end its program. Said by the server, in words.
     #[error("{0}; this one is ended")]
     Ended(String),
+    /// The node has no munge to prove with whose job this is.
+    #[error("{0}; install munge on the nodes, or share a folder with them")]
+    Munge(trainyard_munge::Error),
     /// The runners of the other learners could not be started, or their step of the job ended.
     #[error("the runners of the other learners cannot go on: {0}")]
     Others(String),
@@ -72,7 +75,7 @@ impl Error {
             Self::Definition(_) | Self::WrongDefinition => Code::Unpack,
             Self::Environment(_) => Code::Environment,
             Self::Start(_) => Code::ProgramStart,
-            Self::Others(_) => Code::RunnerLost,
+            Self::Others(_) | Self::Munge(_) => Code::RunnerLost,
             Self::TimeLimit => Code::TimeLimit,
             Self::NodeStopped => Code::NodeStopped,
         };

@@ -9,7 +9,7 @@ use std::{
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainyard_api::{
-    ErrorBody,
+    ErrorBody, Secret,
     runner::{Ack, Boarded, Boarding, LEARNER_HEADER, Reported, SERVER_HEADER, Team, Ticket, WorkOrder},
 };
 use trainyard_transfer::Http;
@@ -85,11 +85,15 @@ impl Link {
     }
 
     /// Sends a request with the attempt's token, once.
-    async fn send(&self, mut request: RequestBuilder) -> Result<Response, LinkError> {
+    async fn send(&self, request: RequestBuilder) -> Result<Response, LinkError> {
+        self.send_with(&self.ticket.token, request).await
+    }
+
+    async fn send_with(&self, token: &Secret, mut request: RequestBuilder) -> Result<Response, LinkError> {
         if self.ticket.learner > 1 {
             request = request.header(LEARNER_HEADER, self.ticket.learner);
         }
-        let answer = match request.bearer_auth(self.ticket.token.expose()).send().await {
+        let answer = match request.bearer_auth(token.expose()).send().await {
             Ok(response) if !self.is_server(&response) => {
                 Err(LinkError::Away("another server has its address".to_owned()))
             }
@@ -101,15 +105,29 @@ impl Link {
         )
     }
 
-    /// Asks for a ticket with the pass of job `job`; waits for a server that is away.
-    pub(crate) async fn board(&self, job: u32, boarding: &Boarding) -> Result<Boarded, Error> {
+    /// Asks for a ticket of job `job` with what `prove` gives; waits for a server that is away, and for a munge that
+    /// is. One that cannot be run is an error.
+    pub(crate) async fn board(
+        &self,
+        job: u32,
+        boarding: &Boarding,
+        prove: impl AsyncFn() -> Result<Secret, trainyard_munge::Error>,
+    ) -> Result<Boarded, Error> {
         self.patiently(|| async {
+            let token = match prove().await {
+                Ok(token) => token,
+                Err(error @ trainyard_munge::Error::Command(..)) => {
+                    return Ok(Err(Error::Munge(error)));
+                }
+                Err(error) => return Err(LinkError::Away(format!("munge: {error}"))),
+            };
             let server = self.server.read().unwrap_or_else(PoisonError::into_inner).clone();
             let run = &self.ticket.run;
             let url = format!("{}/runner/v1/runs/{run}/jobs/{job}/board", server.trim_end_matches('/'));
-            json(self.send(self.client.post(url).timeout(ANSWER).json(boarding)).await?).await
+            let request = self.client.post(url).timeout(ANSWER).json(boarding);
+            json(self.send_with(&token, request).await?).await.map(Ok)
         })
-        .await
+        .await?
     }
 
     /// Whether this is the first learner, whose metrics are the run's.

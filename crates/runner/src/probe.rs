@@ -12,7 +12,7 @@ use std::{
 use tokio::process::Command;
 use trainyard_api::{
     Finding,
-    runner::{Container, ContainerRuntime, Probe, SERVER_HEADER},
+    runner::{Container, ContainerRuntime, Probe, SERVER_HEADER, trial_text},
 };
 use trainyard_environment::find_pythons;
 use trainyard_transfer::Http;
@@ -28,10 +28,39 @@ pub async fn probe(file: &Path) -> Result<(), Error> {
     let failed = |e| Error::file(file, e);
     let probe: Probe =
         serde_json::from_slice(&fs::read(file).map_err(failed)?).map_err(|e| failed(e.into()))?;
+    let findings = look_around(&probe, "sees the shared folder").await;
+    let answer = file.with_extension("answer");
+    let part = file.with_extension("part");
+    let text = serde_json::to_vec(&findings).map_err(|e| failed(e.into()))?;
+    fs::write(&part, text).and_then(|()| fs::rename(&part, &answer)).map_err(failed)
+}
+
+/// Looks around as `probe` asks, and tells its server under this name. `socket` is munge's.
+pub async fn probe_sent(name: &str, probe: &Probe, socket: Option<&Path>) -> Result<(), Error> {
+    let findings = look_around(probe, "fetched it from the server").await;
+    let server = probe.server.as_deref().unwrap_or_default().trim_end_matches('/');
+    let text = trial_text(&probe.server_id, name);
+    let credential = trainyard_munge::encode(socket, &text).await.map_err(Error::Munge)?;
+    let told = async {
+        let url = Url::parse(server).map_err(|e| e.to_string())?;
+        let client = Http::default().client(&url).map_err(|e| e.to_string())?;
+        let request = client.post(format!("{server}/runner/v1/trials/{name}")).bearer_auth(credential);
+        let answer = request
+            .timeout(PATIENCE)
+            .json(&findings)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status);
+        answer.map(|_| ()).map_err(|e| e.without_url().to_string())
+    };
+    told.await.map_err(|why| Error::Fenced(format!("the server does not take what was found: {why}")))
+}
+
+async fn look_around(probe: &Probe, came: &str) -> Vec<Finding> {
     let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
-    let mut findings = vec![Finding::good(format!("{host} runs this program, and sees the shared folder"))];
+    let mut findings = vec![Finding::good(format!("{host} runs this program, and {came}"))];
     findings.push(node_folder(Path::new(&probe.node), &host));
-    findings.push(server(&probe, &host).await);
+    findings.push(server(probe, &host).await);
     findings.push(match find_pythons().await.as_slice() {
         [] => Finding::bad(
             format!("{host} has no python from 3.9 up, with venv, on the PATH of jobs"),
@@ -53,10 +82,7 @@ pub async fn probe(file: &Path) -> Result<(), Error> {
             Some(cure),
         ));
     }
-    let answer = file.with_extension("answer");
-    let part = file.with_extension("part");
-    let text = serde_json::to_vec(&findings).map_err(|e| failed(e.into()))?;
-    fs::write(&part, text).and_then(|()| fs::rename(&part, &answer)).map_err(failed)
+    findings
 }
 
 fn node_folder(folder: &Path, host: &str) -> Finding {

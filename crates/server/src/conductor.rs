@@ -245,18 +245,20 @@ impl Conductor {
         let cluster = self.0.engines.slurm.as_ref().filter(|_| engine == EngineName::Slurm);
         let (server, address_file, node) = match cluster {
             Some(Cluster { url, address_file, node, shared, .. }) => {
-                closed.push(shared.clone());
-                hide.extend(["jobs", "bin"].map(|f| shared.join(f)));
-                (url, address_file, node)
+                if let Some(shared) = shared {
+                    closed.push(shared.clone());
+                    hide.extend(["jobs", "bin"].map(|f| shared.join(f)));
+                }
+                (url, address_file.as_ref(), node)
             }
-            None => (&site.url, &site.address_file, &self.0.node),
+            None => (&site.url, Some(&site.address_file), &self.0.node),
         };
         closed.push(node.clone());
         hide.extend(["runs", "spare", KEPT_FOLDER, "definitions", "cache"].map(|f| node.join(f)));
         Ticket {
             server: server.clone(),
             server_id: site.id.clone(),
-            address_file: Some(address_file.display().to_string()),
+            address_file: address_file.map(|f| f.display().to_string()),
             run: run.clone(),
             attempt,
             token,

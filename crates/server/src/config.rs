@@ -135,9 +135,15 @@ pub struct EngineConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlurmConfig {
-    /// A folder that this server and the nodes share, under the same path. It is made for this user alone.
-    pub shared: PathBuf,
+    /// A folder that this server and the nodes share, under the same path. It is made for this user alone. Absent: there is
+    /// none, nodes fetch this program from the server, and runners prove with munge whose they are.
+    #[serde(default)]
+    pub shared: Option<PathBuf>,
+    /// munge's socket here and on the nodes, where it is not the usual one.
+    #[serde(default)]
+    pub munge_socket: Option<PathBuf>,
     /// Folder of caches, environments and running attempts on each node; absent: `node` in `shared`.
+    #[serde(default)]
     pub node: Option<PathBuf>,
     /// URL under which nodes reach this server, when it is not the address that it listens on.
     pub server_url: Option<String>,
@@ -172,6 +178,13 @@ fn store_seconds() -> u64 {
 
 fn lost_after() -> u64 {
     600
+}
+
+impl SlurmConfig {
+    /// Folder of caches, environments and running attempts on each node.
+    pub(crate) fn node(&self) -> PathBuf {
+        self.node.clone().unwrap_or_else(|| self.shared.clone().unwrap_or_default().join("node"))
+    }
 }
 
 /// `[compute.NAME]`.
@@ -282,15 +295,26 @@ impl Config {
         let Some(slurm) = &self.engine.slurm else {
             if wanted.into_iter().any(|e| e == EngineName::Slurm) {
                 return fault(
-                    "the engine `slurm` is asked for: write `[engine.slurm]` with its `shared`".to_owned(),
+                    "the engine `slurm` is asked for: write `[engine.slurm]`, with `shared` or `node`"
+                        .to_owned(),
                 );
             }
             return Ok(());
         };
         let token = slurm.rest.as_ref().map(|r| &r.token_file);
-        for (key, path) in
-            [("shared", Some(&slurm.shared)), ("node", slurm.node.as_ref()), ("rest.token_file", token)]
-        {
+        if slurm.shared.is_none() && (slurm.node.is_none() || slurm.rest.is_some()) {
+            return fault(
+                "[engine.slurm] names neither a folder that is shared, nor what goes without: write `shared`, or `node`, a \
+                 folder of each node, without [engine.slurm.rest]"
+                    .to_owned(),
+            );
+        }
+        for (key, path) in [
+            ("shared", slurm.shared.as_ref()),
+            ("node", slurm.node.as_ref()),
+            ("munge_socket", slurm.munge_socket.as_ref()),
+            ("rest.token_file", token),
+        ] {
             if let Some(path) = path.filter(|p| !p.is_absolute()) {
                 return fault(format!("[engine.slurm] {key}: {} is not an absolute path", path.display()));
             }
@@ -300,7 +324,7 @@ impl Config {
                 return fault(format!("[engine.slurm.container] {why}"));
             }
             // Its list of mounts has no way to write them.
-            let node = slurm.node.as_ref().unwrap_or(&slurm.shared).display().to_string();
+            let node = slurm.node().display().to_string();
             if images.runtime == ContainerRuntime::Pyxis && node.contains([':', ',']) {
                 return fault(format!(
                     "[engine.slurm] node: pyxis cannot mount a folder with `:` or `,`: {node}"
@@ -441,6 +465,8 @@ mod tests {
         for bad in [
             "[engine]\ndefault = 'slurm'",
             "[engine.slurm]",
+            "[engine.slurm]\nnode = 'relative'",
+            "[engine.slurm]\nnode = '/n'\n[engine.slurm.rest]\nurl = 'http://h:6820'\ntoken_file = '/t'\nuser = 'u'",
             "[engine.slurm]\nshared = 'relative'",
             "[engine.slurm]\nshared = '/s'\njob = { options = ['--array=1-2'] }",
             "[engine.slurm]\nshared = '/s'\njob = { partitions = 'x' }",

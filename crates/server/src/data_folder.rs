@@ -112,6 +112,11 @@ impl DataFolder {
         names.iter().map(|n| root.join(n)).collect()
     }
 
+    /// Builds of this program that nodes of a cluster fetch.
+    pub fn programs(root: &Path) -> PathBuf {
+        root.join("programs")
+    }
+
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.root.join("trainyard.db")

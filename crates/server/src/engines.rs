@@ -11,6 +11,8 @@ use trainyard_api::{RunId, runner::EngineName};
 use trainyard_engine::{AttemptRef, Engine, Watched, slurm::SlurmEngine};
 use trainyard_lifecycle::{Run, Stage};
 
+use crate::members::Members;
+
 /// The engines.
 pub(crate) struct Engines {
     pub(crate) local: Arc<dyn Engine>,
@@ -24,12 +26,14 @@ pub(crate) struct Cluster {
     pub(crate) listen: bool,
     /// URL under which nodes reach this server.
     pub(crate) url: String,
-    /// Where a server that starts anew says where it is, for runners.
-    pub(crate) address_file: PathBuf,
+    /// Where a server that starts anew says where it is, for runners; in the shared folder.
+    pub(crate) address_file: Option<PathBuf>,
     /// Folder of caches, environments and running attempts on each node.
     pub(crate) node: PathBuf,
-    /// The shared folder.
-    pub(crate) shared: PathBuf,
+    /// The shared folder, where there is one.
+    pub(crate) shared: Option<PathBuf>,
+    /// What runners need that share none.
+    pub(crate) members: Option<Members>,
 }
 
 impl Engines {

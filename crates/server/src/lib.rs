@@ -14,6 +14,7 @@ mod extract;
 mod keep_models;
 mod listen;
 mod logs;
+mod members;
 mod passes;
 mod places;
 mod points;

@@ -15,7 +15,7 @@ use tokio::{
 use trainyard_api::{Finding, Secret, Time};
 use trainyard_engine::{
     local::{Capacity, LocalEngine, Queue, detect},
-    slurm::{Settings, SlurmEngine, examine},
+    slurm::{Delivery, Sent, Settings, SlurmEngine, examine},
 };
 use trainyard_environment::Images;
 use trainyard_s3::{EmbeddedStore, Keys, OpenError};
@@ -31,6 +31,7 @@ use crate::{
     engines::{Cluster, Engines},
     keep_models, listen,
     logs::Logs,
+    members::Members,
     passes::Passes,
     places::Places,
     recovery, retention, routes,
@@ -95,24 +96,40 @@ fn private(config: &Config) -> Private {
 /// The cluster of the configuration. Its nodes reach this server under `own_url`, unless told otherwise.
 fn cluster(config: &Config, program: PathBuf, id: &str, own_url: &str) -> Option<Cluster> {
     let slurm = config.engine.slurm.as_ref()?;
-    let settings = cluster_settings(config, slurm, program, id);
     let url = slurm.server_url.clone().unwrap_or_else(|| own_url.to_owned());
+    let settings = cluster_settings(config, slurm, program, (id, &url));
     Some(Cluster {
         node: settings.node.clone(),
+        members: match &settings.delivery {
+            Delivery::Shared(_) => None,
+            Delivery::Sent(sent) => Some(Members::new(id, sent.programs.clone(), sent.munge_socket.clone())),
+        },
         engine: Arc::new(SlurmEngine::new(settings)),
         url: url.trim_end_matches('/').to_owned(),
         listen: slurm.rest.is_some(),
-        address_file: slurm.shared.join(format!("server-{id}.json")),
+        address_file: slurm.shared.as_ref().map(|s| s.join(format!("server-{id}.json"))),
         shared: slurm.shared.clone(),
     })
 }
 
-fn cluster_settings(config: &Config, slurm: &SlurmConfig, program: PathBuf, id: &str) -> Settings {
+fn cluster_settings(
+    config: &Config,
+    slurm: &SlurmConfig,
+    program: PathBuf,
+    (id, url): (&str, &str),
+) -> Settings {
     Settings {
         server: id.to_owned(),
         program,
-        shared: slurm.shared.clone(),
-        node: slurm.node.clone().unwrap_or_else(|| slurm.shared.join("node")),
+        delivery: match &slurm.shared {
+            Some(folder) => Delivery::Shared(folder.clone()),
+            None => Delivery::Sent(Sent {
+                programs: DataFolder::programs(&config.data),
+                url: url.to_owned(),
+                munge_socket: slurm.munge_socket.clone(),
+            }),
+        },
+        node: slurm.node(),
         options: slurm.job.clone(),
         requeue: slurm.requeue,
         lead: config.grace + slurm.store_seconds,
@@ -131,7 +148,8 @@ pub async fn examine_cluster(config: &Config, program: PathBuf) -> Vec<Finding> 
     let address = std::fs::read(DataFolder::address_path(&config.data)).ok();
     let address: Option<Address> = address.and_then(|text| serde_json::from_slice(&text).ok());
     let server = address.map(|a| slurm.server_url.clone().unwrap_or(a.runner_url));
-    examine(&cluster_settings(config, slurm, program, &id), server).await
+    let url = server.clone().unwrap_or_default();
+    examine(&cluster_settings(config, slurm, program, (&id, &url)), server).await
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -201,7 +219,7 @@ pub async fn serve(
     let local = LocalEngine::new(program.clone(), node.clone());
     let ended = local.ended();
     let slurm = cluster(&config, program, &id, &own_url);
-    let shared_address = slurm.as_ref().map(|c| c.address_file.clone());
+    let shared_address = slurm.as_ref().and_then(|c| c.address_file.clone());
     let (logs, metrics) = (Logs::new(folder.logs()), Logs::of_metrics(folder.logs()));
     let queue = Queue::new(capacity(&config).await?);
     let conductor = Conductor::new(
@@ -252,8 +270,7 @@ pub async fn serve(
     if let (Some(file), Some(cluster)) = (shared_address, &app.conductor.engines().slurm) {
         let here = Address { runner_url: cluster.url.clone(), ..address.clone() };
         let announced = here.announce(&file);
-        announced
-            .map_err(|source| StartError::Folder { path: cluster.shared.display().to_string(), source })?;
+        announced.map_err(|source| StartError::Folder { path: file.display().to_string(), source })?;
     }
     tracing::info!(url = address.url, s3 = address.s3_url, "serving");
     ready(&address);

@@ -9,6 +9,7 @@ mod users;
 use std::process::ExitCode;
 
 use trainyard_cli::{Command, Verb, parse, run};
+use trainyard_runner::{Job, Role};
 
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args_os()) {
@@ -25,13 +26,14 @@ fn main() -> ExitCode {
         Command::Server(options) => server::run(&options),
         Command::Users(options) => users::run(&options),
         Command::ForkServer => fork_server::run(),
-        Command::Runner { ticket: Some(ticket), others: true, .. } => {
-            runner::run_job(&ticket, trainyard_runner::Role::Other)
+        Command::Runner { probe: Some(probe), .. } => runner::run_probe(&probe),
+        Command::Runner { ticket, job, others, command, .. } => {
+            let role = if others { Role::Other } else { Role::First(command) };
+            match (ticket, job) {
+                (Some(ticket), _) => runner::run_job(Job::Shared(ticket), role),
+                (None, job) => runner::run_sent(&job.unwrap_or_default(), role),
+            }
         }
-        Command::Runner { ticket: Some(ticket), command, .. } => {
-            runner::run_job(&ticket, trainyard_runner::Role::First(command))
-        }
-        Command::Runner { probe, .. } => runner::run_probe(probe.as_deref()),
         Command::Verb(Verb::Doctor { config: Some(ref config), ref data }) => {
             let found = doctor::examine(config, data.as_deref());
             run(arguments, found)

@@ -1,9 +1,14 @@
 //! A runner's process: one attempt, its own log on stderr, which lies in the run's folder.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use trainyard_api::runner::Ticket;
-use trainyard_runner::{Error, Role};
+use trainyard_api::runner::{SentJob, SentWork, Ticket};
+use trainyard_runner::{Error, Job, Role};
 
 /// Threads that move data; the rest of a runner waits.
 const THREADS: usize = 2;
@@ -13,23 +18,62 @@ pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
     work(trainyard_runner::run(folder, ticket))
 }
 
-/// `trainyard runner`: what an engine's own queue starts, with the ticket of its job in a file.
-pub(crate) fn run_job(ticket: &Path, role: Role) -> ExitCode {
+/// `trainyard runner`: what an engine's own queue starts.
+pub(crate) fn run_job(job: Job, role: Role) -> ExitCode {
     // What is made in shared folders is for nobody else.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    ExitCode::from(u8::try_from(work(trainyard_runner::run_job(ticket, role))).unwrap_or(1))
+    exit(work(trainyard_runner::run_job(job, role)))
+}
+
+/// `trainyard runner --job`: the same where no folder is shared. Its own log stays on the node, while there is one.
+pub(crate) fn run_sent(job: &str, role: Role) -> ExitCode {
+    let SentJob { munge_socket, work: sent } = match serde_json::from_str(job) {
+        Ok(job) => job,
+        Err(error) => return refuse(&format!("--job is no job: {error}")),
+    };
+    let socket = munge_socket.map(PathBuf::from);
+    match sent {
+        SentWork::Trial(name, probe) => {
+            exit(work(trainyard_runner::probe_sent(&name, &probe, socket.as_deref())))
+        }
+        SentWork::Run(ticket) => {
+            let name = format!("{}-{}-{}.log", ticket.run, ticket.attempt, std::process::id());
+            let log = Path::new(&ticket.node).join("jobs").join(name);
+            if let Err(error) = log_to(&log) {
+                return refuse(&format!("{}: {error}", log.display()));
+            }
+            let code = run_job(Job::Sent(ticket, socket), role);
+            if code == ExitCode::SUCCESS {
+                let _ = std::fs::remove_file(log);
+            }
+            code
+        }
+    }
+}
+
+/// Turns what this process prints into a file for its user alone.
+fn log_to(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    nix::unistd::dup2_stdout(&file)?;
+    nix::unistd::dup2_stderr(&file)?;
+    Ok(())
 }
 
 /// `trainyard runner --probe`: what a node finds around it.
-pub(crate) fn run_probe(file: Option<&Path>) -> ExitCode {
-    let Some(file) = file else {
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr().lock(),
-            b"error: --ticket or --probe is missing\n",
-        );
-        return ExitCode::from(2);
-    };
-    ExitCode::from(u8::try_from(work(trainyard_runner::probe(file))).unwrap_or(1))
+pub(crate) fn run_probe(file: &Path) -> ExitCode {
+    exit(work(trainyard_runner::probe(file)))
+}
+
+fn refuse(why: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "error: {why}");
+    ExitCode::from(2)
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 fn work(attempt: impl Future<Output = Result<(), Error>>) -> i32 {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,17 +13,18 @@ use std::{
 
 use tokio::sync::{OnceCell, Semaphore};
 use trainyard_api::{
-    RunId,
-    runner::{Container, JobOptions, Purpose, Ticket},
+    RunId, Secret,
+    runner::{Container, JobOptions, Purpose, SentJob, SentWork, Ticket},
 };
 
 use super::{
     commands::Commands,
+    delivery::{Delivery, Launch},
     judge::{explain, judge},
     listing::{self, Job, Names},
     rest::{Rest, RestSettings},
     script::{Means, request},
-    shared::Shared,
+    shared::{Put, Shared, put_program},
     state::JobState,
     transport::{Transport, TransportError},
 };
@@ -46,9 +47,9 @@ pub struct Settings {
     pub server: String,
     /// This program.
     pub program: PathBuf,
-    /// The folder that the server and the nodes share, under the same path.
-    pub shared: PathBuf,
-    /// Folder of caches, environments and running attempts on each node; inside `shared`, or not shared.
+    /// How jobs come to this program and to their tickets.
+    pub delivery: Delivery,
+    /// Folder of caches, environments and running attempts on each node; inside the shared one, or not shared.
     pub node: PathBuf,
     /// Options of every job, where its run has none of its own.
     pub options: JobOptions,
@@ -107,10 +108,11 @@ struct History {
 pub struct SlurmEngine {
     settings: Settings,
     names: Names,
-    shared: Shared,
+    /// The shared folder, where there is one.
+    shared: Option<Shared>,
     transport: Arc<dyn Transport>,
     submitting: Semaphore,
-    program: OnceCell<PathBuf>,
+    program: OnceCell<Put>,
     seen: Mutex<Seen>,
     /// Jobs are being withdrawn or told.
     tidying: Arc<AtomicBool>,
@@ -120,10 +122,13 @@ pub struct SlurmEngine {
 impl SlurmEngine {
     /// With these settings.
     pub fn new(settings: Settings) -> Self {
-        let node = settings.node.starts_with(&settings.shared).then(|| settings.node.clone());
+        let shared = settings.delivery.shared().map(|folder| {
+            let node = settings.node.starts_with(folder).then(|| settings.node.clone());
+            Shared::new(folder.to_owned(), node)
+        });
         Self {
             names: Names::new(&settings.server),
-            shared: Shared::new(settings.shared.clone(), node),
+            shared,
             transport: settings.transport(),
             submitting: Semaphore::new(AT_ONCE),
             program: OnceCell::new(),
@@ -136,54 +141,77 @@ impl SlurmEngine {
 
     /// Runs of which there are folders, where nodes share them.
     pub fn left(&self) -> Vec<RunId> {
-        self.shared.runs()
+        self.shared.as_ref().map(Shared::runs).unwrap_or_default()
+    }
+
+    /// Whether any node can get at what a lost attempt left.
+    fn has_shared_runs(&self) -> bool {
+        self.settings.delivery.shared().is_some_and(|folder| self.settings.node.starts_with(folder))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         lock(&self.seen)
     }
 
-    async fn program(&self) -> std::io::Result<&PathBuf> {
+    /// Where what jobs need lies.
+    fn folder(&self) -> &Path {
+        match &self.settings.delivery {
+            Delivery::Shared(folder) => folder,
+            Delivery::Sent(sent) => &sent.programs,
+        }
+    }
+
+    async fn program(&self) -> std::io::Result<&Put> {
         let put = || async {
-            let (shared, program) = (self.shared.clone(), self.settings.program.clone());
-            let put = tokio::task::spawn_blocking(move || shared.put_program(&program));
+            let folder = self.shared.as_ref().map_or_else(|| self.folder().to_owned(), Shared::programs);
+            let program = self.settings.program.clone();
+            let put = tokio::task::spawn_blocking(move || put_program(&folder, &program));
             put.await.map_err(std::io::Error::other)?
         };
         self.program.get_or_try_init(put).await
     }
 
-    /// Puts what the job of this name needs into the shared folder; returns the program.
-    async fn prepare(&self, name: &str, ticket: &Ticket) -> std::io::Result<&PathBuf> {
-        let program = self.program().await?;
-        let (shared, ticket, of) = (self.shared.clone(), ticket.clone(), name.to_owned());
-        let put = tokio::task::spawn_blocking(move || shared.put_ticket(&of, &ticket)).await;
-        put.map_err(std::io::Error::other)??;
-        Ok(program)
+    /// Puts what the job of this name needs to where it finds it; returns its way.
+    async fn prepare(&self, name: &str, ticket: &Ticket) -> std::io::Result<Launch> {
+        let Put { path, sha256 } = self.program().await?.clone();
+        match (&self.settings.delivery, &self.shared) {
+            (Delivery::Sent(sent), _) => {
+                let ticket = Ticket { token: Secret::new(String::new()), ..ticket.clone() };
+                let job = SentJob {
+                    munge_socket: sent.munge_socket.as_ref().map(|s| s.display().to_string()),
+                    work: SentWork::Run(Box::new(ticket)),
+                };
+                Ok(Launch::fetched(sent, &self.settings.node, &sha256, &job)?)
+            }
+            (Delivery::Shared(_), None) => Err(std::io::Error::other("there is no shared folder")),
+            (Delivery::Shared(_), Some(shared)) => {
+                let launch =
+                    Launch::Shared { program: path, ticket: shared.ticket(name), log: shared.log(name) };
+                let (shared, ticket, of) = (shared.clone(), ticket.clone(), name.to_owned());
+                let put = tokio::task::spawn_blocking(move || shared.put_ticket(&of, &ticket)).await;
+                put.map_err(std::io::Error::other)??;
+                Ok(launch)
+            }
+        }
     }
 
     async fn submit_as(&self, name: &str, placement: &Placement) -> Result<(), SubmitError> {
-        let program = match self.prepare(name, &placement.ticket).await {
-            Ok(program) => program,
+        let launch = match self.prepare(name, &placement.ticket).await {
+            Ok(launch) => launch,
             Err(error) => {
                 // A file system that is full or away comes back.
-                let why = format!("{} cannot be written: {error}", self.settings.shared.display());
+                let why = format!("{} cannot be written: {error}", self.folder().display());
                 self.not_now(name, placement, why);
                 return Ok(());
             }
         };
-        let (ticket, log) = (self.shared.ticket(name), self.shared.log(name));
         let means = Means {
-            program,
-            ticket: &ticket,
-            log: &log,
+            launch: &launch,
             learners: placement.learners,
             requeue: self.settings.requeue,
             lead: self.settings.lead,
             // Elsewhere its files are not, unless all nodes share them.
-            node: placement
-                .node
-                .as_deref()
-                .filter(|_| !self.settings.node.starts_with(&self.settings.shared)),
+            node: placement.node.as_deref().filter(|_| !self.has_shared_runs()),
         };
         let (mut demand, mut options) = (placement.demand, placement.options.over(&self.settings.options));
         if placement.purpose == Purpose::Salvage {
@@ -219,8 +247,10 @@ impl SlurmEngine {
     async fn quote(&self, attempts: &[Watched], conditions: Vec<(Condition, bool)>) -> Vec<Condition> {
         let mut quoted = Vec::with_capacity(conditions.len());
         for (watched, (mut condition, quote)) in attempts.iter().zip(conditions) {
-            if let (true, Condition::Gone { message, .. }) = (quote, &mut condition) {
-                let log = self.shared.log(&self.names.job(&watched.at));
+            if let (true, Condition::Gone { message, .. }, Some(shared)) =
+                (quote, &mut condition, &self.shared)
+            {
+                let log = shared.log(&self.names.job(&watched.at));
                 message.push_str(
                     &tokio::task::spawn_blocking(move || last_words(&log)).await.unwrap_or_default(),
                 );
@@ -427,7 +457,7 @@ impl Engine for SlurmEngine {
     }
 
     async fn clean(&self, run: &RunId, left: Left) {
-        let (shared, of) = (self.shared.clone(), run.clone());
+        let (Some(shared), of) = (self.shared.clone(), run.clone()) else { return };
         let names: Vec<String> = (1..=left.attempts).map(|n| self.names.of(run, n)).collect();
         let removed = tokio::task::spawn_blocking(move || shared.remove(&of, &names, left)).await;
         if let Ok(Err(error)) = removed {

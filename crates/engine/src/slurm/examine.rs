@@ -2,21 +2,22 @@
 
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use tokio::process::Command;
 use trainyard_api::{
     Finding,
-    runner::{Demand, Probe},
+    runner::{Demand, Probe, SentJob, SentWork, trial_text},
 };
 
 use super::{
+    delivery::{Delivery, Launch},
     engine::Settings,
     listing::{self, Names},
     script::{Means, probe_script, request},
-    shared::Shared,
+    shared::{Shared, put_program},
     state::{JobState, reason},
     transport::Transport,
 };
@@ -69,68 +70,122 @@ pub async fn examine(settings: &Settings, server: Option<String>) -> Vec<Finding
 
 /// Has a job look around on a node.
 async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Transport) -> Vec<Finding> {
-    let shared = Shared::new(settings.shared.clone(), None);
     let names = Names::of_trials(&settings.server);
     let name = names.trial(std::process::id());
-    let (file, log) = (shared.ticket(&name), shared.log(&name));
-    let node = settings.node.display().to_string();
-    let containers = settings.containers.clone();
-    let probe = Probe { server, server_id: settings.server.clone(), node, containers };
-    let prepared = shared.put_program(&settings.program).and_then(|program| {
-        shared.put_private(&name, &serde_json::to_vec(&probe)?)?;
-        Ok::<_, io::Error>(program)
-    });
-    let program = match prepared {
-        Ok(program) => program,
-        Err(error) => {
-            let what = format!("{} cannot be written: {error}", settings.shared.display());
-            return vec![Finding::bad(
-                what,
-                Some("name a folder that this user can write to in [engine.slurm] shared"),
-            )];
+    let probe = Probe {
+        server: server.clone(),
+        server_id: settings.server.clone(),
+        node: settings.node.display().to_string(),
+        containers: settings.containers.clone(),
+    };
+    let (launch, answers) = match (&settings.delivery, server) {
+        (Delivery::Shared(folder), _) => {
+            let shared = Shared::new(folder.clone(), None);
+            match share(&shared, &settings.program, &name, &probe) {
+                Ok(launch) => (launch, Answers::Shared(shared)),
+                Err(error) => {
+                    let what = format!("{} cannot be written: {error}", folder.display());
+                    let cure = "name a folder that this user can write to in [engine.slurm] shared";
+                    return vec![Finding::bad(what, Some(cure))];
+                }
+            }
+        }
+        (Delivery::Sent(_), None) => {
+            let what = "no job was tried: its program comes from the server, and none runs";
+            return vec![Finding::note(what, Some("start the server, and ask again"))];
+        }
+        (Delivery::Sent(sent), Some(server)) => {
+            let job = SentJob {
+                munge_socket: sent.munge_socket.as_ref().map(|s| s.display().to_string()),
+                work: SentWork::Trial(name.clone(), probe),
+            };
+            let put = put_program(&sent.programs, &settings.program);
+            let launch = put.and_then(|p| Ok(Launch::fetched(sent, &settings.node, &p.sha256, &job)?));
+            match launch {
+                Ok(launch) => {
+                    (launch, Answers::Server(server, sent.munge_socket.clone(), settings.server.clone()))
+                }
+                Err(error) => {
+                    let what = format!("{} cannot be written: {error}", sent.programs.display());
+                    return vec![Finding::bad(what, Some("give the data folder space, and to this user"))];
+                }
+            }
         }
     };
-    let means = Means {
-        program: &program,
-        ticket: &file,
-        log: &log,
-        learners: 1,
-        requeue: false,
-        lead: 1,
-        node: None,
-    };
+    let means = Means { launch: &launch, learners: 1, requeue: false, lead: 1, node: None };
     let mut job = request(&name, &LITTLE, &settings.options, &means);
-    job.script = probe_script(&program, &file);
+    job.script = probe_script(&launch);
     let found = match transport.submit(&job).await {
         Err(error) => vec![Finding::bad(
             format!("Slurm does not take a job: {error}"),
             Some("see [engine.slurm] job: partition, account and options"),
         )],
         Ok(id) => {
-            let found = wait(transport, &names, &name, &file.with_extension("answer"), &log).await;
+            let found = wait(transport, &names, &name, &answers).await;
             let _ = transport.withdraw(&[id]).await;
             found
         }
     };
-    for path in [&file, &log, &file.with_extension("answer")] {
-        let _ = fs::remove_file(path);
+    if let Answers::Shared(shared) = &answers {
+        let file = shared.ticket(&name);
+        for path in [&file, &shared.log(&name), &file.with_extension("answer")] {
+            let _ = fs::remove_file(path);
+        }
     }
     found
 }
 
+/// Puts what the trial job needs into the shared folder.
+fn share(shared: &Shared, program: &Path, name: &str, probe: &Probe) -> io::Result<Launch> {
+    let program = put_program(&shared.programs(), program)?.path;
+    shared.put_private(name, &serde_json::to_vec(probe)?)?;
+    Ok(Launch::Shared { program, ticket: shared.ticket(name), log: shared.log(name) })
+}
+
+/// Where the trial job's answer comes.
+enum Answers {
+    Shared(Shared),
+    /// At this URL, to whoever proves with this socket of munge that he is the user of the server of this id.
+    Server(String, Option<PathBuf>, String),
+}
+
+impl Answers {
+    async fn look(&self, name: &str) -> Option<Vec<Finding>> {
+        match self {
+            Self::Shared(shared) => {
+                serde_json::from_slice(&fs::read(shared.ticket(name).with_extension("answer")).ok()?).ok()
+            }
+            Self::Server(url, socket, id) => {
+                let text = trial_text(id, name);
+                let credential = trainyard_munge::encode(socket.as_deref(), &text).await.ok()?;
+                let url = format!("{}/runner/v1/trials/{name}", url.trim_end_matches('/'));
+                let answer = reqwest::Client::new().get(url).bearer_auth(credential).send().await.ok()?;
+                answer.error_for_status().ok()?.json().await.ok()
+            }
+        }
+    }
+
+    /// The end of what the job itself said, and what to do about it.
+    fn last_words(&self, name: &str) -> (String, &'static str) {
+        match self {
+            Self::Shared(shared) => (
+                crate::last_words::last_words(&shared.log(name)),
+                "see that nodes see the shared folder under the same path, and can run this program",
+            ),
+            Self::Server(..) => (
+                String::new(),
+                "see that nodes reach the server, have curl, wget or python3, and `munge`, and can run this program",
+            ),
+        }
+    }
+}
+
 /// Waits for what the job found; says why nothing came.
-async fn wait(
-    transport: &dyn Transport,
-    names: &Names,
-    name: &str,
-    answer: &Path,
-    log: &Path,
-) -> Vec<Finding> {
+async fn wait(transport: &dyn Transport, names: &Names, name: &str, answers: &Answers) -> Vec<Finding> {
     let begun = Instant::now();
     let mut ended = 0;
     loop {
-        if let Some(findings) = fs::read(answer).ok().and_then(|t| serde_json::from_slice(&t).ok()) {
-            let mut findings: Vec<Finding> = findings;
+        if let Some(mut findings) = answers.look(name).await {
             findings.insert(
                 0,
                 Finding::good(format!("a job was run within {:.1} s", begun.elapsed().as_secs_f64())),
@@ -140,12 +195,10 @@ async fn wait(
         let listed = transport.list().await.unwrap_or_default();
         let job = listing::ours(listed, names).remove(name).and_then(|mut same| same.pop());
         if let Some(JobState::Ended(end)) = job.as_ref().map(|j| j.state) {
-            // The answer may be on its way through the shared file system.
+            // The answer may be on its way.
             ended += 1;
             if ended > 10 {
-                let said = crate::last_words::last_words(log);
-                let cure =
-                    "see that nodes see the shared folder under the same path, and can run this program";
+                let (said, cure) = answers.last_words(name);
                 return vec![Finding::bad(format!("a trial job {}{said}", end.words()), Some(cure))];
             }
         }

@@ -5,6 +5,7 @@
 //! counts less than what its runner says.
 
 mod commands;
+mod delivery;
 mod engine;
 mod examine;
 mod judge;
@@ -16,8 +17,10 @@ mod shared;
 mod state;
 mod transport;
 
+pub use delivery::{Delivery, Sent};
 pub use engine::{Settings, SlurmEngine};
 pub use examine::examine;
 pub use rest::RestSettings;
 pub use rest_job::check as check_rest_option;
 pub use script::check_option;
+pub use shared::put_program;

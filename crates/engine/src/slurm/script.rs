@@ -6,6 +6,8 @@ use std::path::Path;
 
 use trainyard_api::runner::{Demand, JobOptions};
 
+use super::delivery::{Launch, quoted};
+
 /// One mebibyte, the unit of `--mem`.
 const MIB: u64 = 1 << 20;
 
@@ -22,12 +24,8 @@ pub(crate) struct JobRequest {
 
 /// What a job needs besides its options.
 pub(crate) struct Means<'a> {
-    /// This program, as nodes see it.
-    pub(crate) program: &'a Path,
-    /// The file with the ticket.
-    pub(crate) ticket: &'a Path,
-    /// Where the runner's own log goes.
-    pub(crate) log: &'a Path,
+    /// How it comes to its runner.
+    pub(crate) launch: &'a Launch,
     /// How many learners it has, each with a runner on a node of its own.
     pub(crate) learners: u32,
     /// Slurm may start the job again.
@@ -45,7 +43,7 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
         "--parsable".to_owned(),
         format!("--job-name={name}"),
         "--comment=trainyard".to_owned(),
-        format!("--output={}", means.log.display()),
+        format!("--output={}", means.launch.log().display()),
         "--open-mode=append".to_owned(),
         "--chdir=/".to_owned(),
         format!("--nodes={}", means.learners),
@@ -74,9 +72,9 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
     }
     // Last: of two the later counts.
     words.extend(options.options.iter().cloned());
-    let runner = format!("{} runner --ticket {}", quoted(means.program), quoted(means.ticket));
-    let others = others(&runner, &cpus, gres.as_deref(), means.learners);
-    let script = format!("#!/bin/sh\nexec {runner}{others}\n");
+    let (before, runner) = (means.launch.before(), means.launch.runner("ticket"));
+    let others = others(&before, &runner, &cpus, gres.as_deref(), means.learners);
+    let script = format!("#!/bin/sh\n{before}exec {runner}{others}\n");
     JobRequest { name: name.to_owned(), options: words, script }
 }
 
@@ -84,15 +82,16 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
 /// nodes but the first. A runner that a signal ended is followed by another, which stores what it left; the shell
 /// that does this has no use for the signals of the step. Where that does not help either, nobody is left waiting:
 /// the step ends, and what it left another job stores.
-fn others(runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String {
+fn others(before: &str, runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String {
     let others = learners.saturating_sub(1);
     if others == 0 {
         return String::new();
     }
     let gres = gres.map_or_else(String::new, |g| format!(" {}", quoted(Path::new(&format!("--gres={g}")))));
     let member = format!("{runner} --others");
-    let twice =
-        format!("trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}; exit $c");
+    let twice = format!(
+        "{before}trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}; exit $c"
+    );
     format!(
         " -- srun --nodes={others} --ntasks={others} --ntasks-per-node=1 --relative=1 {cpus} --mem=0{gres} \
          --wait=0 --kill-on-bad-exit=1 --input=none /bin/sh -c {}",
@@ -101,13 +100,8 @@ fn others(runner: &str, cpus: &str, gres: Option<&str>, learners: u32) -> String
 }
 
 /// The script of a job that looks around on its node.
-pub(crate) fn probe_script(program: &Path, file: &Path) -> String {
-    format!("#!/bin/sh\nexec {} runner --probe {}\n", quoted(program), quoted(file))
-}
-
-/// A path as one word of a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+pub(crate) fn probe_script(launch: &Launch) -> String {
+    format!("#!/bin/sh\n{}exec {}\n", launch.before(), launch.runner("probe"))
 }
 
 /// Whether `option` can be given to `sbatch` besides those that are set here; otherwise why not.
@@ -148,6 +142,14 @@ pub fn check_option(option: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn shared(program: &str) -> Launch {
+        Launch::Shared {
+            program: program.into(),
+            ticket: "/shared/t.json".into(),
+            log: "/shared/l.log".into(),
+        }
+    }
+
     #[test]
     fn a_job_in_full() {
         let demand = Demand { cpus: 3.5, memory: (5 << 30) + 1, gpus: 2 };
@@ -158,15 +160,8 @@ mod tests {
             options: vec!["--exclusive".to_owned()],
             ..JobOptions::default()
         };
-        let means = Means {
-            program: Path::new("/shared/it's/trainyard"),
-            ticket: Path::new("/shared/t.json"),
-            log: Path::new("/shared/l.log"),
-            learners: 1,
-            requeue: true,
-            lead: 90,
-            node: None,
-        };
+        let launch = shared("/shared/it's/trainyard");
+        let means = Means { launch: &launch, learners: 1, requeue: true, lead: 90, node: None };
         let job = request("a-job", &demand, &own.over(&general), &means);
         assert_eq!(
             job.script,
@@ -188,15 +183,8 @@ mod tests {
     #[test]
     fn the_first_learner_has_the_others_started() {
         let demand = Demand { cpus: 2.0, memory: 1 << 30, gpus: 1 };
-        let means = Means {
-            program: Path::new("/shared/trainyard"),
-            ticket: Path::new("/shared/t.json"),
-            log: Path::new("/shared/l.log"),
-            learners: 3,
-            requeue: true,
-            lead: 90,
-            node: None,
-        };
+        let launch = shared("/shared/trainyard");
+        let means = Means { launch: &launch, learners: 3, requeue: true, lead: 90, node: None };
         let job = request("a-job", &demand, &JobOptions::default(), &means);
         for expected in ["--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--gres=gpu:1"] {
             assert!(job.options.iter().any(|o| o == expected), "{expected}: {:?}", job.options);

@@ -8,11 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sha2::{Digest, Sha256};
 use trainyard_api::{
     RunId,
     runner::{Boarded, KEEP_MARK, KEPT_FOLDER, Ticket},
 };
 
+use super::delivery::program_name;
 use crate::Left;
 
 /// The shared folder.
@@ -26,6 +28,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(root: PathBuf, node: Option<PathBuf>) -> Self {
         Self { root, node }
+    }
+
+    /// Where builds of this program are.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.root.join("bin")
     }
 
     fn jobs(&self) -> PathBuf {
@@ -58,26 +65,6 @@ impl Shared {
         file.write_all(text)?;
         file.sync_all()?;
         fs::rename(new, path)
-    }
-
-    /// Puts this program there, so that jobs that wait go on with what they were submitted with when the
-    /// server is renewed. Returns where it is.
-    pub(crate) fn put_program(&self, program: &Path) -> io::Result<PathBuf> {
-        let mut source = File::open(program)?;
-        let hash = content_hash(&mut source)?;
-        let folder = self.root.join("bin");
-        private_folder(&self.root)?;
-        private_folder(&folder)?;
-        let path = folder.join(format!("trainyard-{hash:016x}"));
-        if path.exists() {
-            return Ok(path);
-        }
-        let new = path.with_extension("new");
-        fs::copy(program, &new)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
-        File::open(&new)?.sync_all()?;
-        fs::rename(new, &path)?;
-        Ok(path)
     }
 
     /// Runs of which there are folders, where those are shared.
@@ -118,19 +105,41 @@ fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// A number for what is in `file`: 64-bit FNV-1a (Fowler, Noll, Vo). It tells builds apart, and is no proof
-/// of anything.
-fn content_hash(file: &mut File) -> io::Result<u64> {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+/// A build of this program where jobs find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of it, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Puts `program` into `folder`, which is made for this user alone: jobs that wait go on with what they were
+/// submitted with when the server is renewed.
+pub fn put_program(folder: &Path, program: &Path) -> io::Result<Put> {
+    let sha256 = sha256(&mut File::open(program)?)?;
+    private_folder(folder)?;
+    let path = folder.join(program_name(&sha256));
+    if path.exists() {
+        return Ok(Put { path, sha256 });
+    }
+    let new = path.with_extension("new");
+    fs::copy(program, &new)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+    File::open(&new)?.sync_all()?;
+    fs::rename(new, &path)?;
+    Ok(Put { path, sha256 })
+}
+
+fn sha256(file: &mut File) -> io::Result<String> {
+    let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let n = file.read(&mut buffer)?;
         if n == 0 {
-            return Ok(hash);
+            return Ok(hex::encode(hash.finalize()));
         }
-        for byte in &buffer[..n] {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        hash.update(&buffer[..n]);
     }
 }
 
@@ -192,14 +201,14 @@ mod tests {
     #[test]
     fn each_build_has_a_program_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let shared = Shared::new(dir.path().join("shared"), None);
+        let folder = dir.path().join("shared/bin");
         let program = dir.path().join("program");
         fs::write(&program, "one").unwrap();
-        let first = shared.put_program(&program).unwrap();
-        assert_eq!(shared.put_program(&program).unwrap(), first);
-        assert_eq!(fs::metadata(&first).unwrap().mode() & 0o777, 0o755);
+        let first = put_program(&folder, &program).unwrap();
+        assert_eq!(put_program(&folder, &program).unwrap(), first);
+        assert_eq!(fs::metadata(&first.path).unwrap().mode() & 0o777, 0o755);
         fs::write(&program, "two").unwrap();
-        assert_ne!(shared.put_program(&program).unwrap(), first);
-        assert_eq!(fs::read_to_string(first).unwrap(), "one");
+        assert_ne!(put_program(&folder, &program).unwrap(), first);
+        assert_eq!(fs::read_to_string(first.path).unwrap(), "one");
     }
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use trainyard_api::{
     Code, RunId, Secret, random_token,
-    runner::{Boarded, Boarding},
+    runner::{Boarded, Boarding, boarding_text},
 };
 use trainyard_lifecycle::{Event, Run, Stage, Stamped};
 use trainyard_store::{AttemptToken, hash_token};
@@ -39,7 +39,12 @@ impl FromRequestParts<App> for Job {
             Path::<(String, u32)>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
         let run: RunId = run.parse().map_err(|_| unknown())?;
         let pass = token(parts).ok_or_else(unknown)?;
-        if app.conductor.passes().is(&run, job, &pass) { Ok(Self { run, job }) } else { Err(unknown()) }
+        let members = app.conductor.engines().slurm.as_ref().and_then(|c| c.members.as_ref());
+        let known = match members {
+            Some(members) => members.proves(&pass, &boarding_text(&members.id, &run, job)).await,
+            None => app.conductor.passes().is(&run, job, &pass),
+        };
+        if known { Ok(Self { run, job }) } else { Err(unknown()) }
     }
 }
 

@@ -18,6 +18,7 @@ mod published;
 mod results;
 mod runner;
 mod runs;
+mod sent;
 
 use axum::{
     Router,
@@ -104,6 +105,8 @@ fn for_runners() -> Router<App> {
     Router::new()
         .nest("/runner/v1/runs/{run}/attempts/{attempt}", routes)
         .route("/runner/v1/runs/{run}/jobs/{job}/board", post(board::board))
+        .route("/runner/v1/programs/{name}", get(sent::program))
+        .route("/runner/v1/trials/{name}", get(sent::show_trial).post(sent::tell_trial))
 }
 
 pub(crate) fn router(app: App, id: &str, stops: watch::Receiver<bool>) -> Router {

@@ -1,0 +1,72 @@
+//! Runners that find nothing in a shared folder: they prove with munge that they are this server's user's, and fetch the
+//! program from it. What trial jobs found is kept for whoever asks, in memory.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Semaphore;
+use trainyard_api::{Finding, runner::MUNGE};
+
+/// Credentials that are decoded at once. Each is a process.
+const AT_ONCE: usize = 8;
+/// Trials that are kept.
+const TRIALS: usize = 16;
+
+/// See the module.
+pub(crate) struct Members {
+    /// This server's id.
+    pub(crate) id: String,
+    /// Folder of the builds of this program that nodes fetch.
+    pub(crate) programs: PathBuf,
+    socket: Option<PathBuf>,
+    decoding: Semaphore,
+    trials: Mutex<VecDeque<(String, Vec<Finding>)>>,
+}
+
+impl Members {
+    pub(crate) fn new(id: &str, programs: PathBuf, socket: Option<PathBuf>) -> Self {
+        Self {
+            id: id.to_owned(),
+            programs,
+            socket,
+            decoding: Semaphore::new(AT_ONCE),
+            trials: Mutex::default(),
+        }
+    }
+
+    /// Whether `shown` is a credential of this server's user with this text in it, for the first time.
+    pub(crate) async fn proves(&self, shown: &str, text: &str) -> bool {
+        if !shown.starts_with(MUNGE) {
+            return false;
+        }
+        let Ok(_turn) = self.decoding.acquire().await else { return false };
+        match trainyard_munge::decode(self.socket.as_deref(), shown).await {
+            Ok(decoded) => decoded.uid == nix::unistd::geteuid().as_raw() && decoded.text == text,
+            Err(error) => {
+                tracing::warn!(%error, "a credential of munge is refused");
+                false
+            }
+        }
+    }
+
+    fn trials(&self) -> MutexGuard<'_, VecDeque<(String, Vec<Finding>)>> {
+        self.trials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a trial found.
+    pub(crate) fn keep(&self, name: String, found: Vec<Finding>) {
+        let mut trials = self.trials();
+        trials.truncate(TRIALS - 1);
+        trials.push_front((name, found));
+    }
+
+    /// What the trial of this name found, once.
+    pub(crate) fn take(&self, name: &str) -> Option<Vec<Finding>> {
+        let mut trials = self.trials();
+        let at = trials.iter().position(|(n, _)| n == name)?;
+        trials.remove(at).map(|(_, found)| found)
+    }
+}

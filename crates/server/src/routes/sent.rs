@@ -1,0 +1,65 @@
+//! For jobs whose nodes share no folder with the server: this program, and what trials found.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::{StatusCode, request::Parts},
+    response::Response,
+};
+use trainyard_api::{Code, Finding, runner::trial_text};
+
+use super::files::file_answer;
+use crate::{
+    auth::token,
+    extract::{Body, Path},
+    members::Members,
+    problem::{Answer, Refusal},
+    state::App,
+};
+
+/// A trial, of whoever has proved that he is this server's user.
+pub(crate) struct Trial(String);
+
+impl FromRequestParts<App> for Trial {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let members = members(app)?;
+        let unknown = || Refusal::new(Code::Unauthenticated, "no such trial, or not its user");
+        let Path(name) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
+        let shown = token(parts).ok_or_else(unknown)?;
+        let proved = members.proves(&shown, &trial_text(&members.id, &name)).await;
+        if proved { Ok(Self(name)) } else { Err(unknown()) }
+    }
+}
+
+fn members(app: &App) -> Answer<&Members> {
+    let cluster = app.conductor.engines().slurm.as_ref();
+    let none = || Refusal::new(Code::NotFound, "nodes of this server's cluster share a folder with it");
+    cluster.and_then(|c| c.members.as_ref()).ok_or_else(none)
+}
+
+/// A build of this program, which is no secret.
+pub(crate) async fn program(State(app): State<App>, Path(name): Path<String>) -> Answer<Response> {
+    let hash = name.strip_prefix("trainyard-").unwrap_or_default();
+    if hash.len() != 16 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Refusal::new(Code::NotFound, "there is no such program"));
+    }
+    file_answer(&members(&app)?.programs.join(name), "application/octet-stream").await
+}
+
+/// Takes what a trial found.
+pub(crate) async fn tell_trial(
+    State(app): State<App>,
+    Trial(name): Trial,
+    Body(found): Body<Vec<Finding>>,
+) -> Answer<StatusCode> {
+    members(&app)?.keep(name, found);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a trial found.
+pub(crate) async fn show_trial(State(app): State<App>, Trial(name): Trial) -> Answer<Json<Vec<Finding>>> {
+    let found = members(&app)?.take(&name);
+    found.map(Json).ok_or_else(|| Refusal::new(Code::NotFound, "it has not told yet"))
+}
