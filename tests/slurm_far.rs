@@ -41,11 +41,15 @@ const PATIENT: &str = "trap 'echo told > $RESULT_DIR/told; exit 0' TERM; echo ke
 fn a_run_goes_its_whole_way_where_nothing_is_shared() {
     let Some(yard) = yard() else { return };
     yard.put("d.txt", b"payload");
-    let script = "cat $DATA_DIR/d.txt; ls $1 2>/dev/null || echo closed; mkdir $RESULT_DIR/model; echo w > $RESULT_DIR/model/w";
-    let id = train(&yard, script, &[]);
+    let socket = cluster(&yard).munge_socket();
+    let script = format!(
+        "cat $DATA_DIR/d.txt; munge -n -S {} || echo no munge; mkdir $RESULT_DIR/model; echo w > $RESULT_DIR/model/w",
+        socket.display()
+    );
+    let id = train(&yard, &script, &[]);
     ended(&yard, &id, "completed");
     let log = yard.cli(&["logs", &id]).ok();
-    assert!(log.contains("payload"), "{log}");
+    assert!(log.contains("payload") && log.contains("no munge\n"), "{log}");
     assert_eq!(yard.result(&id, "model/w"), "w\n");
     let job = cluster(&yard).job_of(&id).unwrap().to_string();
     let script = cluster(&yard).say("scontrol", &["write", "batch_script", &job, "-"]);

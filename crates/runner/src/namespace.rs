@@ -58,7 +58,8 @@ impl Namespace {
             hosts: hosts.and_then(text),
             root: text(Path::new("/"))?,
             none: CString::default(),
-            files: hide.iter().filter(|p| p.is_file()).filter_map(|p| text(p)).collect(),
+            // Sockets among them.
+            files: hide.iter().filter(|p| p.exists() && !p.is_dir()).filter_map(|p| text(p)).collect(),
             folders: hide.iter().filter(|p| p.is_dir()).filter_map(|p| text(p)).collect(),
             nothing: CString::from(c"/dev/null"),
             memory: CString::from(c"tmpfs"),

@@ -20,6 +20,7 @@ use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, hash_to
 use crate::{
     engines::{Attempts, Cluster, Engines},
     logs::Logs,
+    members::Members,
     passes::Passes,
 };
 
@@ -244,11 +245,13 @@ impl Conductor {
         let (mut closed, mut hide) = (private.closed.clone(), private.hide.clone());
         let cluster = self.0.engines.slurm.as_ref().filter(|_| engine == EngineName::Slurm);
         let (server, address_file, node) = match cluster {
-            Some(Cluster { url, address_file, node, shared, .. }) => {
+            Some(Cluster { url, address_file, node, shared, members, .. }) => {
                 if let Some(shared) = shared {
                     closed.push(shared.clone());
                     hide.extend(["jobs", "bin"].map(|f| shared.join(f)));
                 }
+                // Who can speak with it is this server's user.
+                hide.extend(members.as_ref().map(Members::munge));
                 (url, address_file.as_ref(), node)
             }
             None => (&site.url, Some(&site.address_file), &self.0.node),

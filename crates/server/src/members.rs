@@ -37,6 +37,11 @@ impl Members {
         }
     }
 
+    /// Where munge listens, on nodes as here.
+    pub(crate) fn munge(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| PathBuf::from("/run/munge"))
+    }
+
     /// Whether `shown` is a credential of this server's user with this text in it, for the first time.
     pub(crate) async fn proves(&self, shown: &str, text: &str) -> bool {
         if !shown.starts_with(MUNGE) {
