@@ -58,6 +58,9 @@ fn pyxis(shape: Shape) -> Option<Yard> {
     }
     let cluster = Cluster::start(Shape { parts: Parts { pyxis: true, ..Parts::default() }, ..shape })?;
     let image = image_root(&cluster.images());
+    for folder in ["job", "var/tmp"] {
+        fs::create_dir(image.join(folder)).unwrap();
+    }
     let container = format!("[engine.slurm.container]\nruntime = 'pyxis'\nimage = '{}'\n", image.display());
     Some(Yard::on_cluster(cluster, &format!("{container}{CPU}")))
 }
@@ -101,8 +104,13 @@ ls $1 2>/dev/null || echo "no $1"
 mkdir $RESULT_DIR/model && echo weights > $RESULT_DIR/model/w
 touch /tmp/t /var/tmp/t $HOME/h && echo "own folders are there"
 env | grep -q TRAINYARD && echo "a variable of the server's"
+mv /job/logs /job/other 2>/dev/null && echo "a folder can be replaced"
 true
 "#;
+
+/// Ways by which root changes the node.
+const REACH: &str = "for f in /proc/sys/vm/swappiness /proc/sysrq-trigger /sys/kernel/mm/ksm/run; do \
+                     (echo 0 > $f) 2>/dev/null && echo reached $f; done; echo tried";
 
 #[track_caller]
 fn looks_around(yard: &Yard) {
@@ -125,7 +133,9 @@ fn looks_around(yard: &Yard) {
     ] {
         assert!(log.lines().any(|l| l == line), "{line}: {log}");
     }
-    assert!(!log.contains("a variable of the server's"), "{log}");
+    for bad in ["a variable of the server's", "a folder can be replaced"] {
+        assert!(!log.contains(bad), "{bad}: {log}");
+    }
     assert_eq!(yard.result(&id, "model/w"), "weights\n");
     let shown = yard.cli(&["show", &id]).ok();
     assert!(shown.contains("custom, image /"), "{shown}");
@@ -175,6 +185,10 @@ fn outlives_no_runner(yard: &Yard) {
 fn a_program_in_apptainer_sees_its_folders_and_nothing_else() {
     let Some(yard) = apptainer(Shape::default()) else { return };
     looks_around(&yard);
+    let id = train(&yard, "sh main.sh", REACH, &[]);
+    ended(&yard, &id, "completed");
+    let log = yard.cli(&["logs", &id]).ok();
+    assert!(log.contains("tried") && !log.contains("reached"), "{log}");
 }
 
 #[test]

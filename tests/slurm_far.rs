@@ -71,6 +71,34 @@ fn a_run_goes_its_whole_way_where_nothing_is_shared() {
 }
 
 #[test]
+fn a_runner_waits_for_a_server_that_cannot_ask_munge() {
+    let Some(yard) = yard() else { return };
+    let away = cluster(&yard).scratch().with_extension("away");
+    // What `unmunge` says where it finds no socket.
+    cluster(&yard).disguise("unmunge", &format!("[ -e {} ] && exit 6; exec $REAL \"$@\"", away.display()));
+    fs::write(&away, "").unwrap();
+    let id = train(&yard, "echo here", &[]);
+    wait_for("it has begun, and waits", PATIENCE, || {
+        yard.status(&id)["waits_for"].as_str()?.contains("has not spoken yet").then_some(())
+    });
+    wait_for("the server could not tell", PATIENCE, || {
+        yard.server_log().contains("cannot be told now").then_some(())
+    });
+    fs::remove_file(&away).unwrap();
+    let status = ended(&yard, &id, "completed");
+    assert_eq!(status["attempt"].as_u64(), Some(1), "{status:#}");
+}
+
+#[test]
+fn programs_of_the_servers_own_machine_do_not_reach_munge_either() {
+    let Some(yard) = yard() else { return };
+    let script = format!("munge -n -S {} || echo no munge", cluster(&yard).munge_socket().display());
+    let id = train(&yard, &script, &["execution.compute_configuration.engine=local"]);
+    ended(&yard, &id, "completed");
+    assert!(yard.cli(&["logs", &id]).ok().lines().any(|l| l == "no munge"));
+}
+
+#[test]
 fn learners_come_each_to_its_node() {
     let Some(yard) = yard() else { return };
     let id = train(&yard, PATIENT, &["execution.compute_configuration.nodes=2"]);

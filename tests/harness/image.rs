@@ -21,7 +21,7 @@ pub fn image_root(folder: &Path) -> PathBuf {
     if root.exists() {
         return root;
     }
-    for name in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "var/tmp", "job"] {
+    for name in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "var"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
     for (from, to) in [("/bin/busybox", "bin/busybox"), ("/bin/bash-static", "bin/bash")] {

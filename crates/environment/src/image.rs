@@ -1,4 +1,5 @@
-//! The image of a container on its node: a file or folder that is there, or one that is fetched once, under a lock.
+//! The image of a container on its node: a file or folder that is there, or one that is fetched, under a lock, once
+//! for all runs that want it.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Frameworks that an operator has as container images, which go before those of the catalogue. No I/O.
+//! Frameworks that an operator has as container images, which go before those of the catalogue; and an image for
+//! what would run on a node's own python. No I/O.
 
 use serde::Deserialize;
 use trainyard_api::{
@@ -6,7 +7,10 @@ use trainyard_api::{
     runner::{Container, ContainerRuntime, EnvironmentSpec},
 };
 
-use crate::resolve::{begins, version_key};
+use crate::{
+    Catalogue, Entry,
+    resolve::{begins, version_key},
+};
 
 /// Images, and what runs them: `[engine.slurm.container]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,6 +42,9 @@ pub struct ImageEntry {
     pub image: String,
 }
 
+/// Options of pyxis that say what a run needs.
+const OURS: [&str; 4] = ["--container-image", "--container-mounts", "--container-workdir", "--container-env"];
+
 impl Images {
     /// Every image once.
     pub fn all(&self) -> Vec<Container> {
@@ -61,21 +68,17 @@ impl Images {
         })
     }
 
-    /// Puts what would run on the node's own python into the image for all, where there is one.
-    #[must_use]
-    pub fn over(&self, resolved: EnvironmentSpec) -> EnvironmentSpec {
-        match &self.image {
-            Some(image) if resolved.packages.is_empty() => {
-                let name = resolved.label.split(',').next().unwrap_or_default();
-                EnvironmentSpec {
-                    label: format!("{name}, image {image}"),
-                    python: String::new(),
-                    packages: Vec::new(),
-                    container: Some(self.container(image)),
-                }
-            }
-            _ => resolved,
-        }
+    /// The image for all, for a framework that is nothing but a python; `None`: there is none.
+    pub fn general(&self, catalogue: &Catalogue, asked: &Framework) -> Option<EnvironmentSpec> {
+        let image = self.image.as_ref()?;
+        let bare = |e: &&Entry| e.name.eq_ignore_ascii_case(&asked.name) && e.packages.is_empty();
+        let entry = catalogue.entries.iter().find(bare)?;
+        Some(EnvironmentSpec {
+            label: format!("{}, image {image}", entry.name),
+            python: String::new(),
+            packages: Vec::new(),
+            container: Some(self.container(image)),
+        })
     }
 
     /// What cannot be used of it, in words.
@@ -90,12 +93,17 @@ impl Images {
                 ));
             }
         }
-        match self.options.iter().find(|o| !o.starts_with("--")) {
-            Some(option) => {
-                Err(format!("`{option}` does not begin with `--`: write each option as one word"))
+        for option in &self.options {
+            let name = option.split('=').next().unwrap_or_default();
+            if !option.starts_with("--") {
+                return Err(format!("`{option}` does not begin with `--`: write each option as one word"));
             }
-            None => Ok(()),
+            // Of two, Slurm knows the later alone.
+            if self.runtime == ContainerRuntime::Pyxis && OURS.contains(&name) {
+                return Err(format!("`{name}` is set by the server"));
+            }
         }
+        Ok(())
     }
 
     fn container(&self, image: &str) -> Container {
@@ -143,20 +151,21 @@ mod tests {
         }
         assert_eq!(Images { runtime: ContainerRuntime::Pyxis, ..images() }.check(), Ok(()));
         assert!(Images { options: vec!["-B".to_owned()], ..images() }.check().is_err());
+        let mounts = vec!["--container-mounts=/data:/data".to_owned()];
+        assert!(Images { runtime: ContainerRuntime::Pyxis, options: mounts, ..images() }.check().is_err());
     }
 
     #[test]
-    fn the_image_for_all_takes_the_place_of_the_nodes_python_and_of_nothing_else() {
-        let spec = |packages: &[&str]| EnvironmentSpec {
-            label: "custom, python 3.11.7".to_owned(),
-            python: "3.11".to_owned(),
-            packages: packages.iter().map(|p| (*p).to_owned()).collect(),
-            container: None,
+    fn the_image_for_all_takes_the_place_of_a_bare_python_and_of_nothing_else() {
+        let general = |name: &str| {
+            let runtimes = vec![trainyard_api::Runtime { name: "python".into(), version: "3.99".into() }];
+            let asked = Framework { name: name.into(), version: "1".into(), runtimes };
+            images().general(&Catalogue::built_in(), &asked)
         };
-        let inside = images().over(spec(&[]));
+        let inside = general("Custom").unwrap();
         assert_eq!(inside.label, "custom, image /images/base.sif");
         assert_eq!(inside.container.unwrap().options, ["--rocm"]);
-        assert_eq!(images().over(spec(&["jax==0.10.2"])).container, None);
+        assert_eq!(general("jax"), None);
         assert_eq!(images().all().len(), 3);
     }
 }

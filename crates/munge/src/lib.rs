@@ -9,6 +9,8 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 /// Longest wait for a command.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Exit statuses are those of `munge.h`: from this one on they are about the credential, before about the daemon.
+const FIRST_OF_CREDENTIALS: i32 = 8;
 
 /// A credential could not be made, or is none.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +18,10 @@ pub enum Error {
     /// The command is not there, or cannot be run.
     #[error("`{0}` cannot be run: {1}")]
     Command(&'static str, io::Error),
-    /// It says no.
+    /// Its daemon does not do its work now.
+    #[error("munge: {0}")]
+    Away(String),
+    /// The credential is no good: forged, too old, taken before, or for somebody else.
     #[error("{0}")]
     Refused(String),
 }
@@ -72,12 +77,17 @@ async fn run(
     };
     let output = match tokio::time::timeout(PATIENCE, work).await {
         Ok(output) => output.map_err(|e| Error::Command(program, e))?,
-        Err(_) => return Err(Error::Refused(format!("{program} does not answer"))),
+        Err(_) => return Err(Error::Away(format!("{program} does not answer"))),
     };
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(if output.status.code().is_some_and(|c| c >= FIRST_OF_CREDENTIALS) {
+        Error::Refused(said)
+    } else {
+        Error::Away(said)
+    })
 }
 
 #[cfg(test)]

@@ -116,6 +116,10 @@ impl Tree {
                 Started::Step(_) => {
                     let starters = descendants();
                     members.retain(|pid| !starters.contains(pid));
+                    // It has not begun, or bears no marks: the step is ended as a whole.
+                    if members.is_empty() {
+                        members = starters;
+                    }
                 }
             }
         }

@@ -243,21 +243,23 @@ impl Conductor {
     ) -> Ticket {
         let Parts { site, private, .. } = &*self.0;
         let (mut closed, mut hide) = (private.closed.clone(), private.hide.clone());
-        let cluster = self.0.engines.slurm.as_ref().filter(|_| engine == EngineName::Slurm);
-        let (server, address_file, node) = match cluster {
-            Some(Cluster { url, address_file, node, shared, members, .. }) => {
-                if let Some(shared) = shared {
-                    closed.push(shared.clone());
-                    hide.extend(["jobs", "bin"].map(|f| shared.join(f)));
-                }
-                // Who can speak with it is this server's user.
-                hide.extend(members.as_ref().map(Members::munge));
-                (url, address_file.as_ref(), node)
+        let cluster = self.0.engines.slurm.as_ref();
+        if let Some(Cluster { shared, members, .. }) = cluster {
+            // Programs of this machine as well: it has what nodes have.
+            if let Some(shared) = shared {
+                closed.push(shared.clone());
+                hide.extend(["jobs", "bin"].map(|f| shared.join(f)));
             }
+            // Who can speak with it is this server's user.
+            hide.extend(members.as_ref().map(Members::munge));
+        }
+        let (server, address_file, node) = match cluster.filter(|_| engine == EngineName::Slurm) {
+            Some(Cluster { url, address_file, node, .. }) => (url, address_file.as_ref(), node),
             None => (&site.url, Some(&site.address_file), &self.0.node),
         };
         closed.push(node.clone());
-        hide.extend(["runs", "spare", KEPT_FOLDER, "definitions", "cache"].map(|f| node.join(f)));
+        let folders = ["runs", "spare", KEPT_FOLDER, "definitions", "cache", "bin", "jobs"];
+        hide.extend(folders.map(|f| node.join(f)));
         Ticket {
             server: server.clone(),
             server_id: site.id.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
-use trainyard_api::runner::{ContainerRuntime, EngineName, JobOptions};
+use trainyard_api::runner::{EngineName, JobOptions};
 use trainyard_definition::Limits;
 use trainyard_engine::{
     Computes,
@@ -323,11 +323,11 @@ impl Config {
             if let Err(why) = images.check() {
                 return fault(format!("[engine.slurm.container] {why}"));
             }
-            // Its list of mounts has no way to write them.
+            // Lists of mounts have no way to write them.
             let node = slurm.node().display().to_string();
-            if images.runtime == ContainerRuntime::Pyxis && node.contains([':', ',']) {
+            if node.contains([':', ',']) {
                 return fault(format!(
-                    "[engine.slurm] node: pyxis cannot mount a folder with `:` or `,`: {node}"
+                    "[engine.slurm] node: containers cannot mount a folder with `:` or `,`: {node}"
                 ));
             }
         }

@@ -107,6 +107,7 @@ impl DataFolder {
             "definitions",
             "models",
             "logs",
+            "programs",
             "tmp",
         ];
         names.iter().map(|n| root.join(n)).collect()

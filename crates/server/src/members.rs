@@ -8,7 +8,9 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use trainyard_api::{Finding, runner::MUNGE};
+use trainyard_api::{Code, Finding, runner::MUNGE};
+
+use crate::problem::{Answer, Refusal};
 
 /// Credentials that are decoded at once. Each is a process.
 const AT_ONCE: usize = 8;
@@ -42,17 +44,24 @@ impl Members {
         self.socket.clone().unwrap_or_else(|| PathBuf::from("/run/munge"))
     }
 
-    /// Whether `shown` is a credential of this server's user with this text in it, for the first time.
-    pub(crate) async fn proves(&self, shown: &str, text: &str) -> bool {
+    /// Whether `shown` is a credential of this server's user with this text in it, for the first time. An error: nobody
+    /// can tell now.
+    pub(crate) async fn proves(&self, shown: &str, text: &str) -> Answer<bool> {
         if !shown.starts_with(MUNGE) {
-            return false;
+            return Ok(false);
         }
-        let Ok(_turn) = self.decoding.acquire().await else { return false };
-        match trainyard_munge::decode(self.socket.as_deref(), shown).await {
-            Ok(decoded) => decoded.uid == nix::unistd::geteuid().as_raw() && decoded.text == text,
+        let turn = self.decoding.acquire().await;
+        let decoded = trainyard_munge::decode(self.socket.as_deref(), shown).await;
+        drop(turn);
+        match decoded {
+            Ok(decoded) => Ok(decoded.uid == nix::unistd::geteuid().as_raw() && decoded.text == text),
+            Err(error @ trainyard_munge::Error::Refused(_)) => {
+                tracing::debug!(%error, "a credential of munge is refused");
+                Ok(false)
+            }
             Err(error) => {
-                tracing::warn!(%error, "a credential of munge is refused");
-                false
+                tracing::warn!(%error, "who a runner is cannot be told now");
+                Err(Refusal::new(Code::Busy, format!("who asks cannot be told now: {error}")))
             }
         }
     }

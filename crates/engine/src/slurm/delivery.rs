@@ -88,15 +88,17 @@ impl Launch {
     pub(crate) fn before(&self) -> String {
         let Self::Fetched { program, url, sha256, .. } = self else { return String::new() };
         let (program, url) = (quoted(program), quoted(Path::new(url)));
-        let python = "import sys, urllib.request as r; r.urlretrieve(sys.argv[1], sys.argv[2])";
+        let python = "import socket, sys, urllib.request as r; socket.setdefaulttimeout(60); r.urlretrieve(sys.argv[1], sys.argv[2])";
         format!(
             "p={program}\n\
-             [ -x \"$p\" ] || (\n\
+             [ -x \"$p\" ] && [ -O \"$p\" ] || (\n\
              umask 077; mkdir -p \"${{p%/*}}\" && t=$(mktemp \"$p.XXXXXX\") || exit 1\n\
+             trap 'rm -f \"$t\"' EXIT\n\
              n=0\n\
-             until {{ curl -fsSo \"$t\" {url} || wget -qO \"$t\" {url} || python3 -c '{python}' {url} \"$t\"; }} &&\n\
+             until {{ curl -fsSo \"$t\" --connect-timeout 20 --speed-limit 1000 --speed-time 60 {url} ||\n\
+             wget -qO \"$t\" -T 60 -t 1 {url} || python3 -c '{python}' {url} \"$t\"; }} &&\n\
              echo \"{sha256}  $t\" | sha256sum -c; do\n\
-             n=$((n + 1)); [ $n -lt {TRIES} ] || {{ rm -f \"$t\"; exit 1; }}; sleep {PAUSE}\n\
+             n=$((n + 1)); [ $n -lt {TRIES} ] || exit 1; sleep {PAUSE}\n\
              done\n\
              chmod 755 \"$t\" && mv \"$t\" \"$p\"\n\
              ) || exit 1\n"

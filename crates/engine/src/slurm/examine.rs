@@ -25,6 +25,8 @@ use super::{
 /// Longest wait for the trial job, and time between looks.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(200);
+/// Longest wait for the server's answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// What the trial job asks for.
 const LITTLE: Demand = Demand { cpus: 1.0, memory: 256 << 20, gpus: 0 };
 const COMMANDS: [&str; 4] = ["sbatch", "squeue", "scancel", "scontrol"];
@@ -159,7 +161,8 @@ impl Answers {
                 let text = trial_text(id, name);
                 let credential = trainyard_munge::encode(socket.as_deref(), &text).await.ok()?;
                 let url = format!("{}/runner/v1/trials/{name}", url.trim_end_matches('/'));
-                let answer = reqwest::Client::new().get(url).bearer_auth(credential).send().await.ok()?;
+                let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build().ok()?;
+                let answer = client.get(url).bearer_auth(credential).send().await.ok()?;
                 answer.error_for_status().ok()?.json().await.ok()
             }
         }
@@ -174,7 +177,8 @@ impl Answers {
             ),
             Self::Server(..) => (
                 String::new(),
-                "see that nodes reach the server, have curl, wget or python3, and `munge`, and can run this program",
+                "see that nodes and this machine reach the server at that address, that it has `unmunge`, and that nodes have \
+                 `munge`, one of curl, wget and python3, and can run this program",
             ),
         }
     }

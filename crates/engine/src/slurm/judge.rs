@@ -68,8 +68,15 @@ fn unknown(watched: &Watched, missing: Duration, forgotten: Duration) -> Conditi
 
 /// What a job that waits waits for, in words.
 pub(crate) fn explain(job: &Job) -> Option<String> {
-    if job.state != JobState::Waiting {
-        return None;
+    match job.state {
+        JobState::Waiting => {}
+        JobState::Running => {
+            return Some(format!(
+                "job {} has begun on {}, and its runner has not spoken yet",
+                job.id, job.node
+            ));
+        }
+        JobState::Ended(_) => return None,
     }
     let start = match &job.start {
         Some(at) => format!("; Slurm expects to start it at {}", at.replace('T', " ")),
@@ -161,6 +168,10 @@ mod tests {
             explain(&waiting).unwrap(),
             "job 7 in Slurm's queue: no node has enough free now (Resources); Slurm expects to start it at 2026-11-24 13:46:59"
         );
-        assert_eq!(explain(&job("RUNNING", 0)), None);
+        assert_eq!(
+            explain(&job("RUNNING", 0)).unwrap(),
+            "job 7 has begun on n1, and its runner has not spoken yet"
+        );
+        assert_eq!(explain(&job("COMPLETED", 0)), None);
     }
 }

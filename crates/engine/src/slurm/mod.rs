@@ -23,4 +23,3 @@ pub use examine::examine;
 pub use rest::RestSettings;
 pub use rest_job::check as check_rest_option;
 pub use script::check_option;
-pub use shared::put_program;

@@ -107,16 +107,16 @@ fn private_folder(path: &Path) -> io::Result<()> {
 
 /// A build of this program where jobs find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Put {
+pub(crate) struct Put {
     /// Where it is.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// SHA-256 of it, in hexadecimal.
-    pub sha256: String,
+    pub(crate) sha256: String,
 }
 
 /// Puts `program` into `folder`, which is made for this user alone: jobs that wait go on with what they were
 /// submitted with when the server is renewed.
-pub fn put_program(folder: &Path, program: &Path) -> io::Result<Put> {
+pub(crate) fn put_program(folder: &Path, program: &Path) -> io::Result<Put> {
     let sha256 = sha256(&mut File::open(program)?)?;
     private_folder(folder)?;
     let path = folder.join(program_name(&sha256));

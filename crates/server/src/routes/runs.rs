@@ -61,13 +61,11 @@ pub(crate) async fn submit(
         let gpu = demand.gpus > 0 && (engine != EngineName::Local || here());
         let asked = &new.model_definition.framework;
         let images = app.config.images(engine);
-        let resolved = match images.and_then(|i| i.resolve(asked)) {
-            Some(image) => Ok(image),
-            None => app.catalogue.resolve(asked, app.pythons().await, gpu).map(|found| match images {
-                Some(images) => images.over(found),
-                None => found,
-            }),
-        };
+        let resolved =
+            match images.and_then(|i| i.resolve(asked).or_else(|| i.general(&app.catalogue, asked))) {
+                Some(image) => Ok(image),
+                None => app.catalogue.resolve(asked, app.pythons().await, gpu),
+            };
         resolved.map_err(|e| problems.push(Problem::new(Code::Framework, e.message).hint(e.hint))).ok()
     };
     let (Some(environment), true) = (environment, problems.is_empty()) else { return Err(problems.into()) };

@@ -1,4 +1,5 @@
-//! For jobs whose nodes share no folder with the server: this program, and what trials found.
+//! For jobs whose nodes share no folder with the server: this program, which anybody may have, and what trials
+//! found, which is told and shown to whoever proves that he is the server's user.
 
 use axum::{
     Json,
@@ -28,7 +29,7 @@ impl FromRequestParts<App> for Trial {
         let unknown = || Refusal::new(Code::Unauthenticated, "no such trial, or not its user");
         let Path(name) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
         let shown = token(parts).ok_or_else(unknown)?;
-        let proved = members.proves(&shown, &trial_text(&members.id, &name)).await;
+        let proved = members.proves(&shown, &trial_text(&members.id, &name)).await?;
         if proved { Ok(Self(name)) } else { Err(unknown()) }
     }
 }
