@@ -1,13 +1,16 @@
 //! The image of a container on its node: a file or folder that is there, or one that is fetched, under a lock, once
 //! for all runs that want it.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use trainyard_api::runner::{Container, ContainerRuntime};
 
 use crate::make::{Environment, MakeError, file_error, lock, run};
+
+/// Longest time that an image may take to come: others wait for it.
+const PATIENCE: Duration = Duration::from_hours(2);
 
 /// Sees that the image is there, and brings it below `root` where Apptainer has to fetch it. An image is fetched once
 /// for its name: another one has another name, or a digest in it. What pyxis fetches it keeps itself.
@@ -39,7 +42,21 @@ pub(crate) async fn fetch(
     }
     say(format!("fetching the image {image}"));
     let part = path.with_extension("part");
-    run(Command::new("apptainer").args(["pull", "--force"]).arg(&part).arg(image)).await?;
+    // What a pull that was cut short unpacked goes with the next.
+    let unpacked = path.with_extension("tmp");
+    let _ = std::fs::remove_dir_all(&unpacked);
+    std::fs::create_dir(&unpacked).map_err(file_error(&unpacked))?;
+    let mut pull = Command::new("apptainer");
+    pull.args(["pull", "--force"]).arg(&part).arg(image).env("APPTAINER_TMPDIR", &unpacked);
+    let pulled = tokio::time::timeout(PATIENCE, run(&mut pull)).await;
+    let _ = std::fs::remove_dir_all(&unpacked);
+    pulled.unwrap_or_else(|_| {
+        Err(MakeError::Program {
+            program: "apptainer pull".to_owned(),
+            status: format!("given up after {} s", PATIENCE.as_secs()),
+            output: image.clone(),
+        })
+    })?;
     std::fs::rename(&part, &path).map_err(file_error(&path))?;
     Ok(ready(&found, true))
 }

@@ -42,6 +42,8 @@ pub struct ImageEntry {
     pub image: String,
 }
 
+/// What Apptainer fetches images from, besides those with `://`.
+const FETCHED: [&str; 4] = ["docker-archive", "docker-daemon", "oci", "oci-archive"];
 /// Options of pyxis that say what a run needs.
 const OURS: [&str; 4] = ["--container-image", "--container-mounts", "--container-workdir", "--container-env"];
 
@@ -84,12 +86,13 @@ impl Images {
     /// What cannot be used of it, in words.
     pub fn check(&self) -> Result<(), String> {
         for image in self.frameworks.iter().map(|e| &e.image).chain(&self.image) {
-            let from = image.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('/'));
-            if image.is_empty()
-                || (self.runtime == ContainerRuntime::Apptainer && !image.starts_with('/') && !from)
-            {
+            let known = |scheme: &str| FETCHED.contains(&scheme) || image.contains("://");
+            let fetched = image.split_once(':').is_some_and(|(scheme, _)| known(scheme));
+            let found = image.starts_with('/') || fetched || self.runtime == ContainerRuntime::Pyxis;
+            if image.is_empty() || !found {
                 return Err(format!(
-                    "the image `{image}` is neither an absolute path nor one that apptainer can fetch: write /PATH or docker://NAME"
+                    "the image `{image}` is neither an absolute path nor one that apptainer can fetch: write /PATH or \
+                     docker://NAME"
                 ));
             }
         }
@@ -146,7 +149,7 @@ mod tests {
     fn images_that_nobody_finds_are_refused() {
         let with = |image: &str| Images { image: Some(image.to_owned()), ..images() }.check();
         assert_eq!(with("docker://python:3.12"), Ok(()));
-        for bad in ["base.sif", "images/base.sif", ""] {
+        for bad in ["base.sif", "images/base.sif", "python:3.12", ""] {
             assert!(with(bad).is_err(), "{bad}");
         }
         assert_eq!(Images { runtime: ContainerRuntime::Pyxis, ..images() }.check(), Ok(()));

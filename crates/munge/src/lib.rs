@@ -9,6 +9,8 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 /// Longest wait for a command.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Seconds that a credential is good: the clocks of a cluster agree better.
+const LIFETIME: u32 = 60;
 /// Exit statuses are those of `munge.h`: from this one on they are about the credential, before about the daemon.
 const FIRST_OF_CREDENTIALS: i32 = 8;
 
@@ -38,7 +40,10 @@ pub struct Decoded {
 /// A credential of this user with a text in it, that the same user alone can decode.
 pub async fn encode(socket: Option<&Path>, text: &str) -> Result<String, Error> {
     let mut command = Command::new("munge");
-    command.args(["--string", text]).arg(format!("--restrict-uid={}", nix::unistd::geteuid()));
+    command
+        .args(["--string", text])
+        .arg(format!("--ttl={LIFETIME}"))
+        .arg(format!("--restrict-uid={}", nix::unistd::geteuid()));
     Ok(run("munge", command, socket, "").await?.trim().to_owned())
 }
 

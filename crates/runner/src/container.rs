@@ -136,6 +136,9 @@ fn pyxis(container: &Container, inside: Inside<'_>) -> Words {
             .map(str::to_owned)
             .collect();
     command.extend(node.map(|n| format!("--nodelist={n}")));
+    // A step takes no more of them than it asks for, on clusters that bind tasks to cores.
+    let cpus = inside.own.iter().find(|(n, _)| n == "SLURM_CPUS_PER_TASK");
+    command.extend(cpus.map(|(_, n)| format!("--cpus-per-task={n}")));
     command.push(format!("--container-image={}", inside.image));
     let mount = |(source, target, read_only): (String, String, bool)| {
         format!("{source}:{target}{}", if read_only { ":ro" } else { "" })
@@ -168,7 +171,7 @@ fn is_for_slurm(name: &str) -> bool {
         "SLURM_NODELIST",
         "SLURMD_NODENAME",
     ];
-    ["PATH", "HOME"].contains(&name) || name.starts_with("ENROOT_") || JOB.contains(&name)
+    ["PATH", "HOME"].contains(&name) || JOB.contains(&name)
 }
 
 #[cfg(test)]
@@ -194,6 +197,7 @@ mod tests {
                 pair("HOME", "/home/operator"),
                 pair("SLURMD_NODENAME", "n1"),
                 pair("SLURM_STEP_ID", "4"),
+                pair("SLURM_CPUS_PER_TASK", "16"),
                 pair("TRAINYARD_SECRET", "x"),
             ],
         };
@@ -224,7 +228,7 @@ mod tests {
         let line = command.join(" ");
         for expected in [
             "srun --overlap --nodes=1 --ntasks=1 ",
-            "--nodelist=n1 --container-image=/images/i.sif --container-mounts=",
+            "--nodelist=n1 --cpus-per-task=16 --container-image=/images/i.sif --container-mounts=",
             "/job/dl-data:/job/dl-data:ro,",
             "--container-env=TRAINING_ID,RANK --of-the-operator /bin/sh -c",
         ] {

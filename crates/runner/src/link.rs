@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -24,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// A server that is away this long is given up; until then the runner keeps what it has.
 const GIVE_UP: Duration = Duration::from_hours(336);
+
+/// A node whose munge is away this long has none.
+const WITHOUT_MUNGE: Duration = Duration::from_mins(5);
 
 /// One server, as this attempt speaks to it.
 #[derive(Clone)]
@@ -113,10 +116,14 @@ impl Link {
         boarding: &Boarding,
         prove: impl AsyncFn() -> Result<Secret, trainyard_munge::Error>,
     ) -> Result<Boarded, Error> {
+        let begun = Instant::now();
         self.patiently(|| async {
             let token = match prove().await {
                 Ok(token) => token,
-                Err(error @ trainyard_munge::Error::Command(..)) => {
+                Err(error)
+                    if matches!(error, trainyard_munge::Error::Command(..))
+                        || begun.elapsed() > WITHOUT_MUNGE =>
+                {
                     return Ok(Err(Error::Munge(error)));
                 }
                 Err(error) => return Err(LinkError::Away(format!("munge: {error}"))),

@@ -14,7 +14,7 @@ use trainyard_api::{
 
 use crate::{
     Error, attempt::Context, container::has_begun, error::failure, program::Program, reporter::Reporter,
-    stop::Stop,
+    stop::Stop, tree::KILL_WAIT,
 };
 
 /// Longest time of grace where the node ends the runner soon.
@@ -40,6 +40,8 @@ pub(crate) async fn supervise(
         tokio::time::sleep(Duration::from_secs(order.max_run_time)).await;
     };
     let mut grace = Duration::from_secs(order.grace);
+    // The cluster itself told the program to stop, if it started it.
+    let mut told = false;
     let why = tokio::select! {
         exit = program.wait() => {
             let exit = exit?;
@@ -65,18 +67,24 @@ pub(crate) async fn supervise(
             }
             other => {
                 if matches!(other, Error::NodeStopped) {
+                    told = true;
                     // The node does not wait for ever, and results have to be stored as well.
                     grace = grace.min(HURRIED);
                 }
                 other.failure()
             }
         },
-        () = limit => Some(failure(
-            Code::TimeLimit,
-            format!("the program ran for {} s, which is as long as it may", begun.elapsed().as_secs()),
-        )),
+        () = limit => {
+            let seconds = begun.elapsed().as_secs();
+            Some(if order.environment.container.is_some() && !has_begun(layout) {
+                let message = format!("the program's container did not start in the {seconds} s that it may run");
+                failure(Code::ProgramStart, message)
+            } else {
+                failure(Code::TimeLimit, format!("the program ran for {seconds} s, which is as long as it may"))
+            })
+        }
     };
-    let exit = end_gently(grace, program).await?;
+    let exit = end_gently(grace, program, told && program.tree.is_step()).await?;
     Ok((exit, why))
 }
 
@@ -92,14 +100,19 @@ fn no_container(exit: Exit) -> Failure {
 }
 
 /// TERM to everything that the program started, a time of grace, KILL.
-async fn end_gently(grace: Duration, program: &mut Program) -> Result<Exit, Error> {
-    program.tree.signal(Signal::SIGTERM);
-    if let Ok(exit) = tokio::time::timeout(grace, program.wait()).await {
-        exit
-    } else {
-        program.tree.signal(Signal::SIGKILL);
-        program.wait().await
+async fn end_gently(grace: Duration, program: &mut Program, told: bool) -> Result<Exit, Error> {
+    if !told {
+        program.tree.signal(Signal::SIGTERM);
     }
+    if let Ok(exit) = tokio::time::timeout(grace, program.wait()).await {
+        return exit;
+    }
+    program.tree.signal(Signal::SIGKILL);
+    if let Ok(exit) = tokio::time::timeout(KILL_WAIT, program.wait()).await {
+        return exit;
+    }
+    program.tree.kill();
+    program.wait().await
 }
 
 /// A program that was killed, by nobody that is known, while the kernel killed somebody for lack

@@ -22,7 +22,7 @@ const LONGEST_LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// Processes in uninterruptible sleep cannot be killed; after this they are left to the kernel.
-const KILL_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// The processes of one program.
 #[derive(Debug)]
@@ -97,36 +97,40 @@ impl Tree {
         members
     }
 
-    /// Sends a signal to all. What started the program and stands for it here is left out until it is to be
-    /// killed: a runtime passes on what it is told, which the program then hears twice, and the starter of a step
-    /// has it killed at once.
+    /// Whether the cluster started the program, and so tells it to stop itself when it ends the job.
+    pub(crate) fn is_step(&self) -> bool {
+        matches!(self.started, Started::Step(_))
+    }
+
+    /// Sends a signal to all of the program. What started it and stands for it here is left out: a runtime passes on
+    /// what it is told, which the program then hears twice.
     pub(crate) fn signal(&self, signal: Signal) {
         let mut members = self.members();
-        if signal != Signal::SIGKILL {
-            match self.started {
-                Started::Here => {}
-                Started::Inside => {
-                    let inside: HashSet<i32> =
-                        members.iter().copied().filter(|pid| is_inside(*pid)).collect();
-                    // Where the node has no such namespaces, all are told.
-                    if !inside.is_empty() {
-                        members = inside;
-                    }
-                }
-                Started::Step(_) => {
-                    let starters = descendants();
-                    members.retain(|pid| !starters.contains(pid));
-                    // It has not begun, or bears no marks: the step is ended as a whole.
-                    if members.is_empty() {
-                        members = starters;
-                    }
+        match self.started {
+            Started::Inside if signal != Signal::SIGKILL => {
+                let inside: HashSet<i32> = members.iter().copied().filter(|pid| is_inside(*pid)).collect();
+                // Where the node has no such namespaces, all are told.
+                if !inside.is_empty() {
+                    members = inside;
                 }
             }
+            Started::Step(_) => {
+                let starters = descendants();
+                members.retain(|pid| !starters.contains(pid));
+                // TERM to the starter has the cluster kill all of the step, marked or not. Also where nothing is
+                // marked: it has not begun, or took its marks off.
+                if signal == Signal::SIGKILL || members.is_empty() {
+                    send(&starters, Signal::SIGTERM);
+                }
+            }
+            Started::Here | Started::Inside => {}
         }
-        for pid in members {
-            // One that has ended meanwhile is what we want.
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
+        send(&members, signal);
+    }
+
+    /// Kills what is left, a starter that does not end its step included.
+    pub(crate) fn kill(&self) {
+        send(&self.members(), Signal::SIGKILL);
     }
 
     /// Asks all to end, waits for at most `grace`, and ends those that are left; `false` where that
@@ -139,12 +143,18 @@ impl Tree {
         if self.wait_empty(grace).await {
             return true;
         }
+        if self.is_step() {
+            self.signal(Signal::SIGKILL);
+            if self.wait_empty(KILL_WAIT).await {
+                return true;
+            }
+        }
         let deadline = Instant::now() + KILL_WAIT;
         while Instant::now() < deadline {
             if let Some(cgroup) = &self.cgroup {
                 cgroup.kill();
             }
-            self.signal(Signal::SIGKILL);
+            self.kill();
             if self.wait_empty(LONGEST_LOOK).await {
                 return true;
             }
@@ -205,6 +215,13 @@ fn children(pid: i32) -> Vec<i32> {
         found.extend(text.split_whitespace().filter_map(|p| p.parse::<i32>().ok()));
     }
     found
+}
+
+fn send(members: &HashSet<i32>, signal: Signal) {
+    for pid in members {
+        // One that has ended meanwhile is what we want.
+        let _ = kill(Pid::from_raw(*pid), signal);
+    }
 }
 
 /// Whether a process is in a namespace of processes below this one's, and not its first, which is the runtime's.

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Semaphore;
@@ -14,6 +14,8 @@ use crate::problem::{Answer, Refusal};
 
 /// Credentials that are decoded at once. Each is a process.
 const AT_ONCE: usize = 8;
+/// Programs that are handed out at once: who asks need not say who he is.
+const PROGRAMS: usize = 64;
 /// Trials that are kept.
 const TRIALS: usize = 16;
 
@@ -25,6 +27,8 @@ pub(crate) struct Members {
     pub(crate) programs: PathBuf,
     socket: Option<PathBuf>,
     decoding: Semaphore,
+    /// Programs that are on their way to nodes.
+    pub(crate) handing: Arc<Semaphore>,
     trials: Mutex<VecDeque<(String, Vec<Finding>)>>,
 }
 
@@ -35,6 +39,7 @@ impl Members {
             programs,
             socket,
             decoding: Semaphore::new(AT_ONCE),
+            handing: Arc::new(Semaphore::new(PROGRAMS)),
             trials: Mutex::default(),
         }
     }

@@ -15,14 +15,18 @@ const THREADS: usize = 2;
 
 /// Works off the attempt of `ticket` in `folder`; returns the exit code of the process.
 pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
-    work(trainyard_runner::run(folder, ticket))
+    i32::from(work(trainyard_runner::run(folder, ticket)) == Ended::Badly)
 }
 
 /// `trainyard runner`: what an engine's own queue starts.
 pub(crate) fn run_job(job: Job, role: Role) -> ExitCode {
-    // What is made in shared folders is for nobody else.
+    umask();
+    work(trainyard_runner::run_job(job, role)).into()
+}
+
+/// What is made in shared folders is for others to read at most.
+fn umask() {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    exit(work(trainyard_runner::run_job(job, role)))
 }
 
 /// `trainyard runner --job`: the same where no folder is shared. Its own log stays on the node, while there is one.
@@ -34,19 +38,24 @@ pub(crate) fn run_sent(job: &str, role: Role) -> ExitCode {
     let socket = munge_socket.map(PathBuf::from);
     match sent {
         SentWork::Trial(name, probe) => {
-            exit(work(trainyard_runner::probe_sent(&name, &probe, socket.as_deref())))
+            work(trainyard_runner::probe_sent(&name, &probe, socket.as_deref())).into()
         }
         SentWork::Run(ticket) => {
+            if role == Role::Other {
+                // What it says comes to the first one's log.
+                return run_job(Job::Sent(ticket, socket), role);
+            }
             let name = format!("{}-{}-{}.log", ticket.run, ticket.attempt, std::process::id());
             let log = Path::new(&ticket.node).join("jobs").join(name);
             if let Err(error) = log_to(&log) {
                 return refuse(&format!("{}: {error}", log.display()));
             }
-            let code = run_job(Job::Sent(ticket, socket), role);
-            if code == ExitCode::SUCCESS {
+            umask();
+            let ended = work(trainyard_runner::run_job(Job::Sent(ticket, socket), role));
+            if ended == Ended::Well {
                 let _ = std::fs::remove_file(log);
             }
-            code
+            ended.into()
         }
     }
 }
@@ -64,7 +73,7 @@ fn log_to(path: &Path) -> std::io::Result<()> {
 
 /// `trainyard runner --probe`: what a node finds around it.
 pub(crate) fn run_probe(file: &Path) -> ExitCode {
-    exit(work(trainyard_runner::probe(file)))
+    work(trainyard_runner::probe(file)).into()
 }
 
 fn refuse(why: &str) -> ExitCode {
@@ -72,11 +81,22 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn exit(code: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+/// How a runner ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Well,
+    /// Its attempt is over, or it was refused: nothing is left to do.
+    Left,
+    Badly,
 }
 
-fn work(attempt: impl Future<Output = Result<(), Error>>) -> i32 {
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        Self::from(u8::from(ended == Ended::Badly))
+    }
+}
+
+fn work(attempt: impl Future<Output = Result<(), Error>>) -> Ended {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -86,21 +106,26 @@ fn work(attempt: impl Future<Output = Result<(), Error>>) -> i32 {
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(attempt),
+        Ok(runtime) => {
+            let result = runtime.block_on(attempt);
+            // What still waits for a lock that another run holds is not waited for.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => {
             tracing::error!(%error, "the runtime cannot start");
-            return 1;
+            return Ended::Badly;
         }
     };
     match result {
-        Ok(()) => 0,
+        Ok(()) => Ended::Well,
         Err(Error::Fenced(why)) => {
             tracing::warn!(why, "left");
-            0
+            Ended::Left
         }
         Err(error) => {
             tracing::error!(%error, "failed");
-            1
+            Ended::Badly
         }
     }
 }

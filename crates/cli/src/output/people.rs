@@ -226,9 +226,11 @@ impl Shown for FrameworksView {
             header.push("Packages");
         }
         let row = |e: &Value| {
-            let mut row = vec![text(&e["name"]), text(&e["version"]), list(&e["runtimes"])];
+            let image = e["image"].as_str();
+            let python = image.map_or_else(|| list(&e["runtimes"]), |_| "in an image".to_owned());
+            let mut row = vec![text(&e["name"]), text(&e["version"]), python];
             if wide {
-                row.push(list(&e["packages"]));
+                row.push(image.map_or_else(|| list(&e["packages"]), str::to_owned));
             }
             row
         };

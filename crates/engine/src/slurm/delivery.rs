@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use trainyard_api::runner::SentJob;
 
+use super::shared::Put;
+
 /// The way that a server's jobs take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -56,22 +58,26 @@ pub(crate) enum Launch {
         url: String,
         /// SHA-256 of it, in hexadecimal.
         sha256: String,
+        /// Its size in bytes.
+        size: u64,
         /// What the job is: JSON of a [`SentJob`].
         job: String,
     },
 }
 
-/// Tries to fetch the program, and seconds between two: the server may be starting anew.
-const TRIES: u32 = 120;
+/// Seconds in which the program has to come, and between two tries: the server may be starting anew.
+const PATIENCE: u32 = 3600;
 const PAUSE: u32 = 5;
 
 impl Launch {
     /// With the program of this hash, which nodes keep below `node`.
-    pub(crate) fn fetched(sent: &Sent, node: &Path, sha256: &str, job: &SentJob) -> serde_json::Result<Self> {
+    pub(crate) fn fetched(sent: &Sent, node: &Path, put: &Put, job: &SentJob) -> serde_json::Result<Self> {
+        let Put { sha256, size, .. } = put;
         Ok(Self::Fetched {
             program: node.join("bin").join(program_name(sha256)),
             url: format!("{}/runner/v1/programs/{}", sent.url.trim_end_matches('/'), program_name(sha256)),
-            sha256: sha256.to_owned(),
+            sha256: sha256.clone(),
+            size: *size,
             job: serde_json::to_string(job)?,
         })
     }
@@ -86,21 +92,21 @@ impl Launch {
 
     /// Lines of a shell behind which the program is there.
     pub(crate) fn before(&self) -> String {
-        let Self::Fetched { program, url, sha256, .. } = self else { return String::new() };
+        let Self::Fetched { program, url, sha256, size, .. } = self else { return String::new() };
         let (program, url) = (quoted(program), quoted(Path::new(url)));
         let python = "import socket, sys, urllib.request as r; socket.setdefaulttimeout(60); r.urlretrieve(sys.argv[1], sys.argv[2])";
         format!(
             "p={program}\n\
-             [ -x \"$p\" ] && [ -O \"$p\" ] || (\n\
+             [ -x \"$p\" ] && [ -O \"$p\" ] && [ \"$(wc -c <\"$p\")\" = {size} ] || (\n\
              umask 077; mkdir -p \"${{p%/*}}\" && t=$(mktemp \"$p.XXXXXX\") || exit 1\n\
              trap 'rm -f \"$t\"' EXIT\n\
-             n=0\n\
+             end=$(($(date +%s) + {PATIENCE}))\n\
              until {{ curl -fsSo \"$t\" --connect-timeout 20 --speed-limit 1000 --speed-time 60 {url} ||\n\
              wget -qO \"$t\" -T 60 -t 1 {url} || python3 -c '{python}' {url} \"$t\"; }} &&\n\
              echo \"{sha256}  $t\" | sha256sum -c; do\n\
-             n=$((n + 1)); [ $n -lt {TRIES} ] || exit 1; sleep {PAUSE}\n\
+             [ $(date +%s) -lt $end ] || exit 1; sleep {PAUSE}\n\
              done\n\
-             chmod 755 \"$t\" && mv \"$t\" \"$p\"\n\
+             chmod 755 \"$t\" && sync \"$t\" && mv \"$t\" \"$p\"\n\
              ) || exit 1\n"
         )
     }

@@ -173,7 +173,7 @@ impl SlurmEngine {
 
     /// Puts what the job of this name needs to where it finds it; returns its way.
     async fn prepare(&self, name: &str, ticket: &Ticket) -> std::io::Result<Launch> {
-        let Put { path, sha256 } = self.program().await?.clone();
+        let put = self.program().await?.clone();
         match (&self.settings.delivery, &self.shared) {
             (Delivery::Sent(sent), _) => {
                 let ticket = Ticket { token: Secret::new(String::new()), ..ticket.clone() };
@@ -181,12 +181,12 @@ impl SlurmEngine {
                     munge_socket: sent.munge_socket.as_ref().map(|s| s.display().to_string()),
                     work: SentWork::Run(Box::new(ticket)),
                 };
-                Ok(Launch::fetched(sent, &self.settings.node, &sha256, &job)?)
+                Ok(Launch::fetched(sent, &self.settings.node, &put, &job)?)
             }
             (Delivery::Shared(_), None) => Err(std::io::Error::other("there is no shared folder")),
             (Delivery::Shared(_), Some(shared)) => {
                 let launch =
-                    Launch::Shared { program: path, ticket: shared.ticket(name), log: shared.log(name) };
+                    Launch::Shared { program: put.path, ticket: shared.ticket(name), log: shared.log(name) };
                 let (shared, ticket, of) = (shared.clone(), ticket.clone(), name.to_owned());
                 let put = tokio::task::spawn_blocking(move || shared.put_ticket(&of, &ticket)).await;
                 put.map_err(std::io::Error::other)??;

@@ -102,7 +102,7 @@ async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Tran
                 work: SentWork::Trial(name.clone(), probe),
             };
             let put = put_program(&sent.programs, &settings.program);
-            let launch = put.and_then(|p| Ok(Launch::fetched(sent, &settings.node, &p.sha256, &job)?));
+            let launch = put.and_then(|p| Ok(Launch::fetched(sent, &settings.node, &p, &job)?));
             match launch {
                 Ok(launch) => {
                     (launch, Answers::Server(server, sent.munge_socket.clone(), settings.server.clone()))

@@ -170,9 +170,13 @@ impl Rest {
         }
         for version in VERSIONS {
             let ping = self.bare_request(Method::GET, &format!("v0.0.{version}/ping"))?;
-            if ping.send().await.map_err(away)?.status() != StatusCode::NOT_FOUND {
-                *locked(&self.version) = Some(version);
-                return Ok(version);
+            match ping.send().await.map_err(away)?.status() {
+                StatusCode::NOT_FOUND => {}
+                status if status.is_success() => {
+                    *locked(&self.version) = Some(version);
+                    return Ok(version);
+                }
+                status => return Err(TransportError::Unknown(format!("slurmrestd answers {status}"))),
             }
         }
         let known = VERSIONS.map(|v| format!("v0.0.{v}")).join(", ");
@@ -216,6 +220,13 @@ impl Rest {
         match answer.errors.first() {
             // Some are only remarks about a job that there is.
             Some(error) if answer.job_id.is_none() => Err(judge("slurmrestd", &error.to_string())),
+            // Whoever stands before it.
+            None if !status.is_success() => {
+                if status == StatusCode::NOT_FOUND {
+                    *locked(&self.version) = None;
+                }
+                Err(TransportError::Unknown(format!("slurmrestd answers {status}")))
+            }
             _ if answer.is_unchanged() => Ok(None),
             _ => Ok(Some(answer)),
         }

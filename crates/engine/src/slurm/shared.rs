@@ -112,23 +112,26 @@ pub(crate) struct Put {
     pub(crate) path: PathBuf,
     /// SHA-256 of it, in hexadecimal.
     pub(crate) sha256: String,
+    /// Its size in bytes.
+    pub(crate) size: u64,
 }
 
 /// Puts `program` into `folder`, which is made for this user alone: jobs that wait go on with what they were
 /// submitted with when the server is renewed.
 pub(crate) fn put_program(folder: &Path, program: &Path) -> io::Result<Put> {
-    let sha256 = sha256(&mut File::open(program)?)?;
+    let mut source = File::open(program)?;
+    let (sha256, size) = (sha256(&mut source)?, source.metadata()?.len());
     private_folder(folder)?;
     let path = folder.join(program_name(&sha256));
-    if path.exists() {
-        return Ok(Put { path, sha256 });
+    if !fs::metadata(&path).is_ok_and(|m| m.len() == size) {
+        // Somebody else may be putting the same.
+        let new = path.with_extension(format!("new-{}", std::process::id()));
+        fs::copy(program, &new)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+        File::open(&new)?.sync_all()?;
+        fs::rename(new, &path)?;
     }
-    let new = path.with_extension("new");
-    fs::copy(program, &new)?;
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
-    File::open(&new)?.sync_all()?;
-    fs::rename(new, &path)?;
-    Ok(Put { path, sha256 })
+    Ok(Put { path, sha256, size })
 }
 
 fn sha256(file: &mut File) -> io::Result<String> {

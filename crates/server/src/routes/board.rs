@@ -43,9 +43,18 @@ impl FromRequestParts<App> for Job {
         let known = match members {
             // To look at a credential costs more than to see that nobody waits for it.
             Some(members) if pass.starts_with(MUNGE) => {
-                let record = app.store.run(&run).map_err(|_| unknown())?;
-                record.run.active().is_some_and(|a| a.job == job)
-                    && members.proves(&pass, &boarding_text(&members.id, &run, job)).await?
+                let record = match app.store.run(&run) {
+                    Err(trainyard_store::Error::NotFound) => return Err(unknown()),
+                    other => other?,
+                };
+                if record.run.active().is_none_or(|a| a.job != job) {
+                    return Err(unknown());
+                }
+                let proved = members.proves(&pass, &boarding_text(&members.id, &run, job)).await?;
+                if !proved {
+                    tracing::warn!(%run, job, "a runner does not prove with munge that it is this server's user's");
+                }
+                proved
             }
             // Also of jobs that wait since there was a shared folder.
             _ => app.conductor.passes().is(&run, job, &pass),
