@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use trainyard_api::runner::SentJob;
+use trainyard_api::runner::{SentJob, SentWork};
 
 use super::shared::Put;
 
@@ -17,16 +17,6 @@ pub enum Delivery {
     Sent(Sent),
 }
 
-impl Delivery {
-    /// The folder that is shared.
-    pub fn shared(&self) -> Option<&Path> {
-        match self {
-            Self::Shared(folder) => Some(folder),
-            Self::Sent(_) => None,
-        }
-    }
-}
-
 /// What jobs are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -36,6 +26,13 @@ pub struct Sent {
     pub url: String,
     /// munge's socket on the nodes and here, where it is not the usual one.
     pub munge_socket: Option<PathBuf>,
+}
+
+impl Sent {
+    /// A job that is to do this.
+    pub(crate) fn job(&self, work: SentWork) -> SentJob {
+        SentJob { munge_socket: self.munge_socket.as_ref().map(|s| s.display().to_string()), work }
+    }
 }
 
 /// One job's way to its runner.
@@ -93,7 +90,7 @@ impl Launch {
     /// Lines of a shell behind which the program is there.
     pub(crate) fn before(&self) -> String {
         let Self::Fetched { program, url, sha256, size, .. } = self else { return String::new() };
-        let (program, url) = (quoted(program), quoted(Path::new(url)));
+        let (program, url) = (quoted_path(program), quoted(url));
         let python = "import socket, sys, urllib.request as r; socket.setdefaulttimeout(60); r.urlretrieve(sys.argv[1], sys.argv[2])";
         format!(
             "p={program}\n\
@@ -115,10 +112,10 @@ impl Launch {
     pub(crate) fn runner(&self, what: &str) -> String {
         match self {
             Self::Shared { program, ticket, .. } => {
-                format!("{} runner --{what} {}", quoted(program), quoted(ticket))
+                format!("{} runner --{what} {}", quoted_path(program), quoted_path(ticket))
             }
             Self::Fetched { program, job, .. } => {
-                format!("{} runner --job {}", quoted(program), quoted(Path::new(job)))
+                format!("{} runner --job {}", quoted_path(program), quoted(job))
             }
         }
     }
@@ -129,7 +126,57 @@ pub(crate) fn program_name(sha256: &str) -> String {
     format!("trainyard-{}", &sha256[..sha256.len().min(16)])
 }
 
-/// A path as one word of a shell.
-pub(crate) fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+/// A text as one word of a shell.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+    use trainyard_api::runner::Probe;
+
+    use super::*;
+    use crate::slurm::shared::put_program;
+
+    #[test]
+    fn a_node_has_the_whole_program_or_fetches_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (programs, node) = (dir.path().join("programs"), dir.path().join("a node's"));
+        let source = dir.path().join("source");
+        fs::write(&source, "#!/bin/sh\necho started \"$1\" \"$2\"\n").unwrap();
+        let put = put_program(&programs, &source).unwrap();
+        // What `curl` and python fetch without a server.
+        let sent = Sent { programs, url: "http://unused".to_owned(), munge_socket: None };
+        let probe = Probe {
+            server: None,
+            server_id: "it's".to_owned(),
+            node: node.display().to_string(),
+            containers: Vec::new(),
+        };
+        let job = sent.job(SentWork::Trial("t".to_owned(), probe));
+        let mut launch = Launch::fetched(&sent, &node, &put, &job).unwrap();
+        let Launch::Fetched { url, program, .. } = &mut launch else { panic!("nothing is fetched") };
+        *url = format!("file://{}", put.path.display());
+        let program = program.clone();
+        let script = format!("{}exec {}", launch.before(), launch.runner("ticket"));
+        let run = || {
+            let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).lines().last().map(str::to_owned)
+        };
+        assert_eq!(run().as_deref(), Some("started runner --job"));
+        let mode = fs::metadata(node.join("bin")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others can put something there");
+        // Cut short by a power failure: made anew. Then it is there, and nothing is fetched.
+        fs::write(&program, "").unwrap();
+        assert_eq!(run().as_deref(), Some("started runner --job"));
+        fs::remove_file(&put.path).unwrap();
+        assert_eq!(run().as_deref(), Some("started runner --job"));
+        assert_eq!(fs::read_dir(node.join("bin")).unwrap().count(), 1, "something half made is left");
+    }
 }

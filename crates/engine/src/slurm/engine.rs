@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,12 +14,12 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 use trainyard_api::{
     RunId, Secret,
-    runner::{Container, JobOptions, Purpose, SentJob, SentWork, Ticket},
+    runner::{Container, JobOptions, Purpose, SentWork, Ticket},
 };
 
 use super::{
     commands::Commands,
-    delivery::{Delivery, Launch},
+    delivery::{Delivery, Launch, Sent},
     judge::{explain, judge},
     listing::{self, Job, Names},
     rest::{Rest, RestSettings},
@@ -104,12 +104,17 @@ struct History {
     underway: bool,
 }
 
+/// How jobs come to what they need.
+enum Way {
+    Shared(Shared),
+    Sent(Sent),
+}
+
 /// Places runners on a Slurm cluster.
 pub struct SlurmEngine {
     settings: Settings,
     names: Names,
-    /// The shared folder, where there is one.
-    shared: Option<Shared>,
+    way: Way,
     transport: Arc<dyn Transport>,
     submitting: Semaphore,
     program: OnceCell<Put>,
@@ -122,13 +127,16 @@ pub struct SlurmEngine {
 impl SlurmEngine {
     /// With these settings.
     pub fn new(settings: Settings) -> Self {
-        let shared = settings.delivery.shared().map(|folder| {
-            let node = settings.node.starts_with(folder).then(|| settings.node.clone());
-            Shared::new(folder.to_owned(), node)
-        });
+        let way = match &settings.delivery {
+            Delivery::Shared(folder) => {
+                let node = settings.node.starts_with(folder).then(|| settings.node.clone());
+                Way::Shared(Shared::new(folder.clone(), node))
+            }
+            Delivery::Sent(sent) => Way::Sent(sent.clone()),
+        };
         Self {
             names: Names::new(&settings.server),
-            shared,
+            way,
             transport: settings.transport(),
             submitting: Semaphore::new(AT_ONCE),
             program: OnceCell::new(),
@@ -141,30 +149,32 @@ impl SlurmEngine {
 
     /// Runs of which there are folders, where nodes share them.
     pub fn left(&self) -> Vec<RunId> {
-        self.shared.as_ref().map(Shared::runs).unwrap_or_default()
+        self.shared().map(Shared::runs).unwrap_or_default()
     }
 
-    /// Whether any node can get at what a lost attempt left.
-    fn has_shared_runs(&self) -> bool {
-        self.settings.delivery.shared().is_some_and(|folder| self.settings.node.starts_with(folder))
+    /// The shared folder, where there is one.
+    fn shared(&self) -> Option<&Shared> {
+        match &self.way {
+            Way::Shared(shared) => Some(shared),
+            Way::Sent(_) => None,
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         lock(&self.seen)
     }
 
-    /// Where what jobs need lies.
-    fn folder(&self) -> &Path {
-        match &self.settings.delivery {
-            Delivery::Shared(folder) => folder,
-            Delivery::Sent(sent) => &sent.programs,
+    /// Where builds of this program lie for jobs.
+    fn programs(&self) -> PathBuf {
+        match &self.way {
+            Way::Shared(shared) => shared.programs(),
+            Way::Sent(sent) => sent.programs.clone(),
         }
     }
 
     async fn program(&self) -> std::io::Result<&Put> {
         let put = || async {
-            let folder = self.shared.as_ref().map_or_else(|| self.folder().to_owned(), Shared::programs);
-            let program = self.settings.program.clone();
+            let (folder, program) = (self.programs(), self.settings.program.clone());
             let put = tokio::task::spawn_blocking(move || put_program(&folder, &program));
             put.await.map_err(std::io::Error::other)?
         };
@@ -174,17 +184,13 @@ impl SlurmEngine {
     /// Puts what the job of this name needs to where it finds it; returns its way.
     async fn prepare(&self, name: &str, ticket: &Ticket) -> std::io::Result<Launch> {
         let put = self.program().await?.clone();
-        match (&self.settings.delivery, &self.shared) {
-            (Delivery::Sent(sent), _) => {
+        match &self.way {
+            Way::Sent(sent) => {
                 let ticket = Ticket { token: Secret::new(String::new()), ..ticket.clone() };
-                let job = SentJob {
-                    munge_socket: sent.munge_socket.as_ref().map(|s| s.display().to_string()),
-                    work: SentWork::Run(Box::new(ticket)),
-                };
+                let job = sent.job(SentWork::Run(Box::new(ticket)));
                 Ok(Launch::fetched(sent, &self.settings.node, &put, &job)?)
             }
-            (Delivery::Shared(_), None) => Err(std::io::Error::other("there is no shared folder")),
-            (Delivery::Shared(_), Some(shared)) => {
+            Way::Shared(shared) => {
                 let launch =
                     Launch::Shared { program: put.path, ticket: shared.ticket(name), log: shared.log(name) };
                 let (shared, ticket, of) = (shared.clone(), ticket.clone(), name.to_owned());
@@ -200,7 +206,7 @@ impl SlurmEngine {
             Ok(launch) => launch,
             Err(error) => {
                 // A file system that is full or away comes back.
-                let why = format!("{} cannot be written: {error}", self.folder().display());
+                let why = format!("what it needs cannot be put below {}: {error}", self.programs().display());
                 self.not_now(name, placement, why);
                 return Ok(());
             }
@@ -211,7 +217,7 @@ impl SlurmEngine {
             requeue: self.settings.requeue,
             lead: self.settings.lead,
             // Elsewhere its files are not, unless all nodes share them.
-            node: placement.node.as_deref().filter(|_| !self.has_shared_runs()),
+            node: placement.node.as_deref().filter(|_| !self.shared().is_some_and(Shared::has_runs)),
         };
         let (mut demand, mut options) = (placement.demand, placement.options.over(&self.settings.options));
         if placement.purpose == Purpose::Salvage {
@@ -248,7 +254,7 @@ impl SlurmEngine {
         let mut quoted = Vec::with_capacity(conditions.len());
         for (watched, (mut condition, quote)) in attempts.iter().zip(conditions) {
             if let (true, Condition::Gone { message, .. }, Some(shared)) =
-                (quote, &mut condition, &self.shared)
+                (quote, &mut condition, self.shared())
             {
                 let log = shared.log(&self.names.job(&watched.at));
                 message.push_str(
@@ -457,7 +463,7 @@ impl Engine for SlurmEngine {
     }
 
     async fn clean(&self, run: &RunId, left: Left) {
-        let (Some(shared), of) = (self.shared.clone(), run.clone()) else { return };
+        let (Some(shared), of) = (self.shared().cloned(), run.clone()) else { return };
         let names: Vec<String> = (1..=left.attempts).map(|n| self.names.of(run, n)).collect();
         let removed = tokio::task::spawn_blocking(move || shared.remove(&of, &names, left)).await;
         if let Ok(Err(error)) = removed {

@@ -9,7 +9,7 @@ use std::{
 use tokio::process::Command;
 use trainyard_api::{
     Finding,
-    runner::{Demand, Probe, SentJob, SentWork, trial_text},
+    runner::{Demand, Probe, SentWork, trial_text},
 };
 
 use super::{
@@ -97,10 +97,7 @@ async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Tran
             return vec![Finding::note(what, Some("start the server, and ask again"))];
         }
         (Delivery::Sent(sent), Some(server)) => {
-            let job = SentJob {
-                munge_socket: sent.munge_socket.as_ref().map(|s| s.display().to_string()),
-                work: SentWork::Trial(name.clone(), probe),
-            };
+            let job = sent.job(SentWork::Trial(name.clone(), probe));
             let put = put_program(&sent.programs, &settings.program);
             let launch = put.and_then(|p| Ok(Launch::fetched(sent, &settings.node, &p, &job)?));
             match launch {

@@ -87,7 +87,7 @@ fn others(before: &str, runner: &str, cpus: &str, gres: Option<&str>, learners: 
     if others == 0 {
         return String::new();
     }
-    let gres = gres.map_or_else(String::new, |g| format!(" {}", quoted(Path::new(&format!("--gres={g}")))));
+    let gres = gres.map_or_else(String::new, |g| format!(" {}", quoted(&format!("--gres={g}"))));
     let member = format!("{runner} --others");
     let twice = format!(
         "{before}trap : TERM INT HUP USR1 USR2; {member}; c=$?; [ $c -lt 128 ] || exec {member}; exit $c"
@@ -95,7 +95,7 @@ fn others(before: &str, runner: &str, cpus: &str, gres: Option<&str>, learners: 
     format!(
         " -- srun --nodes={others} --ntasks={others} --ntasks-per-node=1 --relative=1 {cpus} --mem=0{gres} \
          --wait=0 --kill-on-bad-exit=1 --input=none /bin/sh -c {}",
-        quoted(Path::new(&twice))
+        quoted(&twice)
     )
 }
 

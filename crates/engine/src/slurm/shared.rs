@@ -30,6 +30,11 @@ impl Shared {
         Self { root, node }
     }
 
+    /// Whether runs are worked on here, so that any node can get at what a lost attempt left.
+    pub(crate) fn has_runs(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// Where builds of this program are.
     pub(crate) fn programs(&self) -> PathBuf {
         self.root.join("bin")
