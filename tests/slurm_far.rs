@@ -12,8 +12,12 @@ use serde_json::Value;
 use crate::harness::{Cluster, PATIENCE, Shape, Yard, code_folder, programs, wait_for};
 
 fn yard() -> Option<Yard> {
+    yard_with("")
+}
+
+fn yard_with(more: &str) -> Option<Yard> {
     let shape = Shape { scratch: true, ..Shape::default() };
-    Some(Yard::on_far_cluster(Cluster::start(shape)?, ""))
+    Some(Yard::on_far_cluster(Cluster::start(shape)?, more))
 }
 
 fn cluster(yard: &Yard) -> &Cluster {
@@ -149,6 +153,44 @@ fn a_requeue_is_a_new_attempt_there_as_well() {
     });
     yard.cli(&["cancel", &id]).ok();
     ended(&yard, &id, "canceled");
+}
+
+#[test]
+fn jobs_are_their_owners_where_the_operator_wants_it() {
+    let Some(yard) = yard_with("as_owners = true") else { return };
+    let token = yard.token_of("nobody");
+    let code = code_folder(yard.dir.path(), &[("main.sh", "true\n")]);
+    let submit = |command: &str, nodes: u32, token: Option<&str>| {
+        let manifest = yard.manifest("owned", command);
+        let nodes = format!("model_definition.execution.compute_configuration.nodes={nodes}");
+        let (code, manifest) = (code.to_str().unwrap(), manifest.to_str().unwrap());
+        let mut typed = yard.command(&["train", code, manifest, "-q", "--set", &nodes]);
+        if let Some(token) = token {
+            typed = typed.env("TRAINYARD_TOKEN", token);
+        }
+        typed.run().ok().trim().to_owned()
+    };
+    let own = "echo \"I am $(id -un), at home in $HOME\"; id -Gn; touch $RESULT_DIR/mine; \
+               cat /proc/$PPID/environ > /dev/null 2>&1 && echo read; [ $LEARNER_ID = 1 ] || echo second";
+    let id = submit(own, 2, Some(&token));
+    ended(&yard, &id, "completed");
+    let log = yard.cli(&["logs", &id]).ok();
+    assert!(log.lines().any(|l| l.starts_with("I am nobody, at home in /")), "{log}");
+    assert!(!log.lines().any(|l| l == "root" || l == "read"), "{log}");
+    assert!(yard.cli(&["logs", &id, "--learner", "2"]).ok().contains("second"));
+    let users = cluster(&yard).say("squeue", &["-h", "-t", "all", "-o", "%u"]);
+    assert!(users.lines().all(|l| l == "nobody") && !users.is_empty(), "{users}");
+    // One that waits is taken back, and one that runs is told.
+    let patient = submit(PATIENT, 1, Some(&token));
+    yard.wait_log(&patient, "here");
+    yard.cli(&["cancel", &patient]).ok();
+    ended(&yard, &patient, "canceled");
+    assert_eq!(yard.result(&patient, "told"), "told\n");
+    // Who is no user of the machine has no jobs.
+    let stranger = submit("true", 1, None);
+    let status = ended(&yard, &stranger, "error");
+    let message = status["error"]["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("no user `admin`"), "{message}");
 }
 
 #[test]

@@ -158,7 +158,8 @@ impl Yard {
     /// The same with a cluster whose nodes share nothing with the server.
     pub fn on_far_cluster(cluster: Cluster, more: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("yard-").tempdir().unwrap();
-        let (node, socket) = (cluster.scratch().join("yard"), cluster.munge_socket());
+        let node = if more.contains("as_owners = true") { "%u/yard" } else { "yard" };
+        let (node, socket) = (cluster.scratch().join(node), cluster.munge_socket());
         let config = format!(
             "grace = 2\n{MACHINE}[engine.slurm]\nnode = '{}'\nmunge_socket = '{}'\n{more}\n",
             node.display(),

@@ -145,6 +145,8 @@ pub struct SentJob {
     /// munge's socket on the node, where it is not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub munge_socket: Option<String>,
+    /// The number of the user that the server runs as, who reads its credentials.
+    pub reader: u32,
     /// What it is to do.
     pub work: SentWork,
 }

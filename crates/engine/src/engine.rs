@@ -25,6 +25,8 @@ pub struct Placement {
     /// What the runner is told: where its server is, and who it is. Where the engine has jobs, its attempt
     /// is the job's first, and its token the pass with which each start of the job asks for its own.
     pub ticket: Ticket,
+    /// Whose run it is.
+    pub owner: String,
     /// Train, or store what is left.
     pub purpose: Purpose,
     /// What each learner needs of a node.

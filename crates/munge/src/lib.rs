@@ -37,13 +37,10 @@ pub struct Decoded {
     pub text: String,
 }
 
-/// A credential of this user with a text in it, that the same user alone can decode.
-pub async fn encode(socket: Option<&Path>, text: &str) -> Result<String, Error> {
+/// A credential of this user with a text in it, that `reader` alone can decode, a user's number.
+pub async fn encode(socket: Option<&Path>, reader: u32, text: &str) -> Result<String, Error> {
     let mut command = Command::new("munge");
-    command
-        .args(["--string", text])
-        .arg(format!("--ttl={LIFETIME}"))
-        .arg(format!("--restrict-uid={}", nix::unistd::geteuid()));
+    command.args(["--string", text]).arg(format!("--ttl={LIFETIME}")).arg(format!("--restrict-uid={reader}"));
     Ok(run("munge", command, socket, "").await?.trim().to_owned())
 }
 

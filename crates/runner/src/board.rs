@@ -20,16 +20,17 @@ pub async fn run_job(job: Job, role: Role) -> Result<(), Error> {
             let pass: Ticket = serde_json::from_slice(&text).map_err(|e| Error::file(&path, e.into()))?;
             (pass, None)
         }
-        Job::Sent(pass, socket) => (*pass, Some(socket)),
+        Job::Sent(pass, munge) => (*pass, Some(munge)),
     };
     let link = Link::new(pass.clone(), &Http::default())?;
     let boarding = boarding(pass.engine, &role);
     let Boarded { ticket, folder, learners } = match proof {
         None => link.board(pass.attempt, &boarding, async || Ok(pass.token.clone())).await?,
-        Some(socket) => {
+        Some(Munge { socket, reader }) => {
             let text = boarding_text(&pass.server_id, &pass.run, pass.attempt);
             // Each is taken once.
-            let prove = async || trainyard_munge::encode(socket.as_deref(), &text).await.map(Secret::new);
+            let prove =
+                async || trainyard_munge::encode(socket.as_deref(), reader, &text).await.map(Secret::new);
             link.board(pass.attempt, &boarding, prove).await?
         }
     };
@@ -55,8 +56,17 @@ pub async fn run_job(job: Job, role: Role) -> Result<(), Error> {
 pub enum Job {
     /// A file with its ticket, which holds its pass.
     Shared(PathBuf),
-    /// A ticket without one, and munge's socket, where it is not the usual one.
-    Sent(Box<Ticket>, Option<PathBuf>),
+    /// A ticket without one.
+    Sent(Box<Ticket>, Munge),
+}
+
+/// How it is proved whose a job is.
+#[derive(Clone, Debug)]
+pub struct Munge {
+    /// munge's socket, where it is not the usual one.
+    pub socket: Option<PathBuf>,
+    /// The number of the server's user, who reads credentials.
+    pub reader: u32,
 }
 
 /// Which learner a runner is for.

@@ -31,7 +31,7 @@ mod team;
 mod tree;
 
 pub use attempt::run;
-pub use board::{Job, Role, run_job};
+pub use board::{Job, Munge, Role, run_job};
 pub use error::Error;
 pub use probe::{probe, probe_sent};
 pub use sandbox::has_landlock;

@@ -18,7 +18,7 @@ use trainyard_environment::find_pythons;
 use trainyard_transfer::Http;
 use url::Url;
 
-use crate::{Error, sandbox::has_landlock};
+use crate::{Error, board::Munge, sandbox::has_landlock};
 
 /// Longest wait for the server's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,12 +35,13 @@ pub async fn probe(file: &Path) -> Result<(), Error> {
     fs::write(&part, text).and_then(|()| fs::rename(&part, &answer)).map_err(failed)
 }
 
-/// Looks around as `probe` asks, and tells its server under this name. `socket` is munge's.
-pub async fn probe_sent(name: &str, probe: &Probe, socket: Option<&Path>) -> Result<(), Error> {
+/// Looks around as `probe` asks, and tells its server under this name.
+pub async fn probe_sent(name: &str, probe: &Probe, munge: &Munge) -> Result<(), Error> {
     let findings = look_around(probe, "fetched it from the server").await;
     let server = probe.server.as_deref().unwrap_or_default().trim_end_matches('/');
     let text = trial_text(&probe.server_id, name);
-    let credential = trainyard_munge::encode(socket, &text).await.map_err(Error::Munge)?;
+    let credential =
+        trainyard_munge::encode(munge.socket.as_deref(), munge.reader, &text).await.map_err(Error::Munge)?;
     let told = async {
         let url = Url::parse(server).map_err(|e| e.to_string())?;
         let client = Http::default().client(&url).map_err(|e| e.to_string())?;

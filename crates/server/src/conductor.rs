@@ -13,6 +13,7 @@ use trainyard_api::{
 use trainyard_engine::{
     Left, Placement, Watched,
     local::{Queue, Start},
+    slurm::node_of,
 };
 use trainyard_lifecycle::{Action, Event, Run, Stamped};
 use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, hash_token};
@@ -178,8 +179,8 @@ impl Conductor {
             tracing::error!(run = %id, engine = ?active.engine, "the run's engine is not set up on this server any more");
             return;
         };
-        let spec = match self.0.store.run(id) {
-            Ok(record) => record.spec,
+        let (owner, spec) = match self.0.store.run(id) {
+            Ok(record) => (record.owner, record.spec),
             Err(error) => {
                 tracing::error!(%error, run = %id, "a job cannot be submitted");
                 return;
@@ -187,7 +188,8 @@ impl Conductor {
         };
         let (attempt, pass) = (active.job, self.0.passes.of(id, active.job));
         let placement = Placement {
-            ticket: self.ticket(active.engine, id, (attempt, 1), pass),
+            ticket: self.ticket(active.engine, (id, &owner), (attempt, 1), pass),
+            owner,
             purpose: active.purpose,
             demand: spec.demand,
             learners: active.count(),
@@ -233,11 +235,11 @@ impl Conductor {
         tokio::spawn(async move { conductor.apply_and_log(&id, event).await });
     }
 
-    /// What a runner is told that this engine places.
+    /// What a runner is told that this engine places, of a run and its owner.
     pub(crate) fn ticket(
         &self,
         engine: EngineName,
-        run: &RunId,
+        (run, owner): (&RunId, &str),
         (attempt, learner): (u32, u32),
         token: Secret,
     ) -> Ticket {
@@ -257,6 +259,7 @@ impl Conductor {
             Some(Cluster { url, address_file, node, .. }) => (url, address_file.as_ref(), node),
             None => (&site.url, Some(&site.address_file), &self.0.node),
         };
+        let node = node_of(node, owner);
         closed.push(node.clone());
         let folders = ["runs", "spare", KEPT_FOLDER, "definitions", "cache", "bin", "jobs"];
         hide.extend(folders.map(|f| node.join(f)));
@@ -351,7 +354,8 @@ impl Conductor {
     async fn start_runner(&self, run: &RunId, attempt: u32, token: String) {
         self.0.logs.of(run).wake();
         let placement = Placement {
-            ticket: self.ticket(EngineName::Local, run, (attempt, 1), Secret::new(token)),
+            ticket: self.ticket(EngineName::Local, (run, ""), (attempt, 1), Secret::new(token)),
+            owner: String::new(),
             purpose: Purpose::Train,
             demand: Demand::default(),
             learners: 1,

@@ -12,7 +12,7 @@ use trainyard_api::runner::{EngineName, JobOptions};
 use trainyard_definition::Limits;
 use trainyard_engine::{
     Computes,
-    slurm::{RestSettings, check_option, check_rest_option},
+    slurm::{RestSettings, USER, check_option, check_rest_option},
 };
 use trainyard_environment::{Catalogue, Images};
 
@@ -142,7 +142,12 @@ pub struct SlurmConfig {
     /// munge's socket here and on the nodes, where it is not the usual one.
     #[serde(default)]
     pub munge_socket: Option<PathBuf>,
-    /// Folder of caches, environments and running attempts on each node; absent: `node` in `shared`.
+    /// Jobs run as the owners of their runs, users of this machine and of the cluster by the same names. For a server of
+    /// root, without `shared`.
+    #[serde(default)]
+    pub as_owners: bool,
+    /// Folder of caches, environments and running attempts on each node, `%u` for the job's user; absent: `node` in
+    /// `shared`.
     #[serde(default)]
     pub node: Option<PathBuf>,
     /// URL under which nodes reach this server, when it is not the address that it listens on.
@@ -309,6 +314,18 @@ impl Config {
                     .to_owned(),
             );
         }
+        let node = slurm.node().display().to_string();
+        if slurm.as_owners && (slurm.shared.is_some() || !node.contains(USER)) {
+            return fault(format!(
+                "[engine.slurm] as_owners: each user has a folder of his own on the nodes: write `node` with {USER} for the \
+                 user's name, and no `shared`"
+            ));
+        }
+        if !slurm.as_owners && node.contains(USER) {
+            return fault(format!(
+                "[engine.slurm] node: {USER} is for jobs of several users: write `as_owners = true`"
+            ));
+        }
         for (key, path) in [
             ("shared", slurm.shared.as_ref()),
             ("node", slurm.node.as_ref()),
@@ -466,6 +483,9 @@ mod tests {
             "[engine]\ndefault = 'slurm'",
             "[engine.slurm]",
             "[engine.slurm]\nnode = 'relative'",
+            "[engine.slurm]\nnode = '/n'\nas_owners = true",
+            "[engine.slurm]\nnode = '/n/%u'",
+            "[engine.slurm]\nshared = '/s'\nnode = '/n/%u'\nas_owners = true",
             "[engine.slurm]\nnode = '/n'\n[engine.slurm.rest]\nurl = 'http://h:6820'\ntoken_file = '/t'\nuser = 'u'",
             "[engine.slurm]\nshared = 'relative'",
             "[engine.slurm]\nshared = '/s'\njob = { options = ['--array=1-2'] }",

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 use trainyard_api::{Code, Finding, runner::MUNGE};
+use trainyard_engine::slurm::{Sent, account};
 
 use crate::problem::{Answer, Refusal};
 
@@ -23,9 +24,8 @@ const TRIALS: usize = 16;
 pub(crate) struct Members {
     /// This server's id.
     pub(crate) id: String,
-    /// Folder of the builds of this program that nodes fetch.
-    pub(crate) programs: PathBuf,
-    socket: Option<PathBuf>,
+    /// What jobs are sent.
+    pub(crate) sent: Sent,
     decoding: Semaphore,
     /// Programs that are on their way to nodes.
     pub(crate) handing: Arc<Semaphore>,
@@ -33,11 +33,10 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    pub(crate) fn new(id: &str, programs: PathBuf, socket: Option<PathBuf>) -> Self {
+    pub(crate) fn new(id: &str, sent: Sent) -> Self {
         Self {
             id: id.to_owned(),
-            programs,
-            socket,
+            sent,
             decoding: Semaphore::new(AT_ONCE),
             handing: Arc::new(Semaphore::new(PROGRAMS)),
             trials: Mutex::default(),
@@ -46,20 +45,30 @@ impl Members {
 
     /// Where munge listens, on nodes as here.
     pub(crate) fn munge(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| PathBuf::from("/run/munge"))
+        self.sent.munge_socket.clone().unwrap_or_else(|| PathBuf::from("/run/munge"))
     }
 
-    /// Whether `shown` is a credential of this server's user with this text in it, for the first time. An error: nobody
-    /// can tell now.
-    pub(crate) async fn proves(&self, shown: &str, text: &str) -> Answer<bool> {
+    /// As whom jobs of this owner run.
+    pub(crate) async fn user_of(&self, owner: &str) -> Option<u32> {
+        if !self.sent.as_owners {
+            return Some(nix::unistd::geteuid().as_raw());
+        }
+        let owner = owner.to_owned();
+        let found = tokio::task::spawn_blocking(move || account(&owner)).await;
+        found.ok()?.ok().map(|a| a.uid)
+    }
+
+    /// Whether `shown` is a credential of this user with this text in it, for the first time. An error: nobody can
+    /// tell now.
+    pub(crate) async fn proves(&self, shown: &str, user: u32, text: &str) -> Answer<bool> {
         if !shown.starts_with(MUNGE) {
             return Ok(false);
         }
         let turn = self.decoding.acquire().await;
-        let decoded = trainyard_munge::decode(self.socket.as_deref(), shown).await;
+        let decoded = trainyard_munge::decode(self.sent.munge_socket.as_deref(), shown).await;
         drop(turn);
         match decoded {
-            Ok(decoded) => Ok(decoded.uid == nix::unistd::geteuid().as_raw() && decoded.text == text),
+            Ok(decoded) => Ok(decoded.uid == user && decoded.text == text),
             Err(error @ trainyard_munge::Error::Refused(_)) => {
                 tracing::debug!(%error, "a credential of munge is refused");
                 Ok(false)

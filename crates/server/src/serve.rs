@@ -102,7 +102,7 @@ fn cluster(config: &Config, program: PathBuf, id: &str, own_url: &str) -> Option
         node: settings.node.clone(),
         members: match &settings.delivery {
             Delivery::Shared(_) => None,
-            Delivery::Sent(sent) => Some(Members::new(id, sent.programs.clone(), sent.munge_socket.clone())),
+            Delivery::Sent(sent) => Some(Members::new(id, sent.clone())),
         },
         engine: Arc::new(SlurmEngine::new(settings)),
         url: url.trim_end_matches('/').to_owned(),
@@ -127,6 +127,7 @@ fn cluster_settings(
                 programs: DataFolder::programs(&config.data),
                 url: url.to_owned(),
                 munge_socket: slurm.munge_socket.clone(),
+                as_owners: slurm.as_owners,
             }),
         },
         node: slurm.node(),
@@ -185,6 +186,10 @@ pub async fn serve(
 ) -> Result<(), StartError> {
     let failed = |source| StartError::Folder { path: config.data.display().to_string(), source };
     let (computes, catalogue) = (config.computes()?, config.catalogue()?);
+    if config.engine.slurm.as_ref().is_some_and(|s| s.as_owners) && !nix::unistd::geteuid().is_root() {
+        let message = "[engine.slurm] as_owners: only root submits jobs of others: start the server as root";
+        return Err(ConfigError(message.to_owned()).into());
+    }
     let folder = DataFolder::open(&config.data).map_err(failed)?;
     let key = folder.key().map_err(failed)?;
     let sealer = Sealer::new(&key);

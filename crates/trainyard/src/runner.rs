@@ -8,7 +8,7 @@ use std::{
 };
 
 use trainyard_api::runner::{SentJob, SentWork, Ticket};
-use trainyard_runner::{Error, Job, Role};
+use trainyard_runner::{Error, Job, Munge, Role};
 
 /// Threads that move data; the rest of a runner waits.
 const THREADS: usize = 2;
@@ -31,19 +31,17 @@ fn umask() {
 
 /// `trainyard runner --job`: the same where no folder is shared. Its own log stays on the node, while there is one.
 pub(crate) fn run_sent(job: &str, role: Role) -> ExitCode {
-    let SentJob { munge_socket, work: sent } = match serde_json::from_str(job) {
+    let SentJob { munge_socket, reader, work: sent } = match serde_json::from_str(job) {
         Ok(job) => job,
         Err(error) => return refuse(&format!("--job is no job: {error}")),
     };
-    let socket = munge_socket.map(PathBuf::from);
+    let munge = Munge { socket: munge_socket.map(PathBuf::from), reader };
     match sent {
-        SentWork::Trial(name, probe) => {
-            work(trainyard_runner::probe_sent(&name, &probe, socket.as_deref())).into()
-        }
+        SentWork::Trial(name, probe) => work(trainyard_runner::probe_sent(&name, &probe, &munge)).into(),
         SentWork::Run(ticket) => {
             if role == Role::Other {
                 // What it says comes to the first one's log.
-                return run_job(Job::Sent(ticket, socket), role);
+                return run_job(Job::Sent(ticket, munge), role);
             }
             let name = format!("{}-{}-{}.log", ticket.run, ticket.attempt, std::process::id());
             let log = Path::new(&ticket.node).join("jobs").join(name);
@@ -51,7 +49,7 @@ pub(crate) fn run_sent(job: &str, role: Role) -> ExitCode {
                 return refuse(&format!("{}: {error}", log.display()));
             }
             umask();
-            let ended = work(trainyard_runner::run_job(Job::Sent(ticket, socket), role));
+            let ended = work(trainyard_runner::run_job(Job::Sent(ticket, munge), role));
             if ended == Ended::Well {
                 let _ = std::fs::remove_file(log);
             }

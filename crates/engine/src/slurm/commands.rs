@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, process::Stdio, time::Duration};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
+    account::Account,
     listing::{self, Listed},
     script::JobRequest,
     transport::{Transport, TransportError},
@@ -61,15 +62,28 @@ const TOO_MANY: [&str; 2] = ["maxsubmit", "grpsubmit"];
 
 /// The commands.
 pub(crate) struct Commands {
-    user: String,
+    /// Whose jobs are listed; absent: everybody's.
+    user: Option<String>,
 }
 
 impl Commands {
-    pub(crate) fn new() -> Self {
-        Self { user: nix::unistd::geteuid().to_string() }
+    /// `everybodys`: jobs are of several users.
+    pub(crate) fn new(everybodys: bool) -> Self {
+        Self { user: (!everybodys).then(|| nix::unistd::geteuid().to_string()) }
     }
 
     async fn run(&self, program: &str, options: &[String], stdin: &str) -> Result<String, TransportError> {
+        self.run_for(None, program, options, stdin).await
+    }
+
+    /// With the environment of a user, which jobs take over.
+    async fn run_for(
+        &self,
+        account: Option<&Account>,
+        program: &str,
+        options: &[String],
+        stdin: &str,
+    ) -> Result<String, TransportError> {
         let unknown = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => {
                 TransportError::Unknown(format!("{program} is not on the PATH of the server"))
@@ -79,6 +93,9 @@ impl Commands {
         let mut command = Command::new(program);
         command.args(options).env_clear().kill_on_drop(true);
         command.envs(passed_variables());
+        if let Some(Account { name, home, .. }) = account {
+            command.env("HOME", home).env("USER", name).env("LOGNAME", name);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let ran = async {
             let mut child = command.spawn()?;
@@ -129,14 +146,17 @@ fn words(options: &[&str], jobs: &[u64]) -> Vec<String> {
 #[async_trait::async_trait]
 impl Transport for Commands {
     async fn submit(&self, job: &JobRequest) -> Result<u64, TransportError> {
-        let printed = self.run("sbatch", &job.options, &job.script).await?;
+        let printed = self.run_for(job.account.as_ref(), "sbatch", &job.options, &job.script).await?;
         // `12`, or `12;cluster`.
         let number = printed.trim().split(';').next().and_then(|n| n.parse().ok());
         number.ok_or_else(|| TransportError::Unknown(format!("sbatch printed `{}`", printed.trim())))
     }
 
     async fn list(&self) -> Result<Vec<Listed>, TransportError> {
-        let options = ["--noheader", "--states=all", "--user", &self.user, "-O", listing::FORMAT];
+        let mut options = vec!["--noheader", "--states=all", "-O", listing::FORMAT];
+        if let Some(user) = &self.user {
+            options.extend(["--user", user]);
+        }
         Ok(listing::parse(&self.run("squeue", &words(&options, &[]), "").await?))
     }
 

@@ -26,12 +26,26 @@ pub struct Sent {
     pub url: String,
     /// munge's socket on the nodes and here, where it is not the usual one.
     pub munge_socket: Option<PathBuf>,
+    /// Jobs are those of the runs' owners: users of this machine and of the cluster by the same names.
+    pub as_owners: bool,
+}
+
+/// What stands for the name of the job's user in the folder of a node.
+pub const USER: &str = "%u";
+
+/// A node's folder for this user.
+pub fn node_of(node: &Path, user: &str) -> PathBuf {
+    PathBuf::from(node.display().to_string().replace(USER, user))
 }
 
 impl Sent {
     /// A job that is to do this.
     pub(crate) fn job(&self, work: SentWork) -> SentJob {
-        SentJob { munge_socket: self.munge_socket.as_ref().map(|s| s.display().to_string()), work }
+        SentJob {
+            munge_socket: self.munge_socket.as_ref().map(|s| s.display().to_string()),
+            reader: nix::unistd::geteuid().as_raw(),
+            work,
+        }
     }
 }
 
@@ -152,7 +166,7 @@ mod tests {
         fs::write(&source, "#!/bin/sh\necho started \"$1\" \"$2\"\n").unwrap();
         let put = put_program(&programs, &source).unwrap();
         // What `curl` and python fetch without a server.
-        let sent = Sent { programs, url: "http://unused".to_owned(), munge_socket: None };
+        let sent = Sent { programs, url: "http://unused".to_owned(), munge_socket: None, as_owners: false };
         let probe = Probe {
             server: None,
             server_id: "it's".to_owned(),

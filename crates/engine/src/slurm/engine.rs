@@ -18,6 +18,7 @@ use trainyard_api::{
 };
 
 use super::{
+    account::{Account, account},
     commands::Commands,
     delivery::{Delivery, Launch, Sent},
     judge::{explain, judge},
@@ -68,10 +69,11 @@ pub struct Settings {
 impl Settings {
     /// The way to Slurm.
     pub(super) fn transport(&self) -> Arc<dyn Transport> {
-        match &self.rest {
-            Some(rest) => Arc::new(Rest::new(rest.clone())),
-            None => Arc::new(Commands::new()),
+        if let Some(rest) = &self.rest {
+            return Arc::new(Rest::new(rest.clone()));
         }
+        let several = matches!(&self.delivery, Delivery::Sent(sent) if sent.as_owners);
+        Arc::new(Commands::new(several))
     }
 }
 
@@ -186,9 +188,10 @@ impl SlurmEngine {
         let put = self.program().await?.clone();
         match &self.way {
             Way::Sent(sent) => {
+                let node = PathBuf::from(&ticket.node);
                 let ticket = Ticket { token: Secret::new(String::new()), ..ticket.clone() };
                 let job = sent.job(SentWork::Run(Box::new(ticket)));
-                Ok(Launch::fetched(sent, &self.settings.node, &put, &job)?)
+                Ok(Launch::fetched(sent, &node, &put, &job)?)
             }
             Way::Shared(shared) => {
                 let launch =
@@ -198,6 +201,18 @@ impl SlurmEngine {
                 put.map_err(std::io::Error::other)??;
                 Ok(launch)
             }
+        }
+    }
+
+    /// As whom the job of this owner runs; `None`: as the server's user.
+    async fn account(&self, owner: &str) -> Result<Option<Account>, String> {
+        match &self.way {
+            Way::Sent(sent) if sent.as_owners => {
+                let owner = owner.to_owned();
+                let found = tokio::task::spawn_blocking(move || account(&owner)).await;
+                found.map_err(|e| e.to_string())?.map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
@@ -211,7 +226,16 @@ impl SlurmEngine {
                 return Ok(());
             }
         };
+        let account = match self.account(&placement.owner).await {
+            Ok(account) => account,
+            Err(why) if placement.purpose == Purpose::Train => return Err(SubmitError(why)),
+            Err(why) => {
+                self.not_now(name, placement, why);
+                return Ok(());
+            }
+        };
         let means = Means {
+            account,
             launch: &launch,
             learners: placement.learners,
             requeue: self.settings.requeue,

@@ -13,7 +13,7 @@ use trainyard_api::{
 };
 
 use super::{
-    delivery::{Delivery, Launch},
+    delivery::{Delivery, Launch, node_of},
     engine::Settings,
     listing::{self, Names},
     script::{Means, probe_script, request},
@@ -74,10 +74,12 @@ pub async fn examine(settings: &Settings, server: Option<String>) -> Vec<Finding
 async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Transport) -> Vec<Finding> {
     let names = Names::of_trials(&settings.server);
     let name = names.trial(std::process::id());
+    let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    let node = node_of(&settings.node, own.as_ref().map_or("root", |u| &u.name));
     let probe = Probe {
         server: server.clone(),
         server_id: settings.server.clone(),
-        node: settings.node.display().to_string(),
+        node: node.display().to_string(),
         containers: settings.containers.clone(),
     };
     let (launch, answers) = match (&settings.delivery, server) {
@@ -99,7 +101,7 @@ async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Tran
         (Delivery::Sent(sent), Some(server)) => {
             let job = sent.job(SentWork::Trial(name.clone(), probe));
             let put = put_program(&sent.programs, &settings.program);
-            let launch = put.and_then(|p| Ok(Launch::fetched(sent, &settings.node, &p, &job)?));
+            let launch = put.and_then(|p| Ok(Launch::fetched(sent, &node, &p, &job)?));
             match launch {
                 Ok(launch) => {
                     (launch, Answers::Server(server, sent.munge_socket.clone(), settings.server.clone()))
@@ -111,7 +113,7 @@ async fn trial(settings: &Settings, server: Option<String>, transport: &dyn Tran
             }
         }
     };
-    let means = Means { launch: &launch, learners: 1, requeue: false, lead: 1, node: None };
+    let means = Means { account: None, launch: &launch, learners: 1, requeue: false, lead: 1, node: None };
     let mut job = request(&name, &LITTLE, &settings.options, &means);
     job.script = probe_script(&launch);
     let found = match transport.submit(&job).await {
@@ -156,7 +158,10 @@ impl Answers {
             }
             Self::Server(url, socket, id) => {
                 let text = trial_text(id, name);
-                let credential = trainyard_munge::encode(socket.as_deref(), &text).await.ok()?;
+                let credential =
+                    trainyard_munge::encode(socket.as_deref(), nix::unistd::geteuid().as_raw(), &text)
+                        .await
+                        .ok()?;
                 let url = format!("{}/runner/v1/trials/{name}", url.trim_end_matches('/'));
                 let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build().ok()?;
                 let answer = client.get(url).bearer_auth(credential).send().await.ok()?;

@@ -4,6 +4,7 @@
 //! found again and none is submitted twice. All jobs are asked for in one call. What Slurm says of a job
 //! counts less than what its runner says.
 
+mod account;
 mod commands;
 mod delivery;
 mod engine;
@@ -17,7 +18,8 @@ mod shared;
 mod state;
 mod transport;
 
-pub use delivery::{Delivery, Sent};
+pub use account::{Account, account};
+pub use delivery::{Delivery, Sent, USER, node_of};
 pub use engine::{Settings, SlurmEngine};
 pub use examine::examine;
 pub use rest::RestSettings;

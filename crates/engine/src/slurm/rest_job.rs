@@ -191,6 +191,7 @@ mod tests {
             name: "a".to_owned(),
             options: options.map(str::to_owned).to_vec(),
             script: "#!/bin/sh\n".to_owned(),
+            account: None,
         };
         let environment = BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]);
         assert_eq!(

@@ -2,11 +2,12 @@
 //!
 //! Nothing in either is secret: the pass of the job lies in a file that only its user can read.
 
-use std::path::Path;
-
 use trainyard_api::runner::{Demand, JobOptions};
 
-use super::delivery::{Launch, quoted};
+use super::{
+    account::Account,
+    delivery::{Launch, quoted},
+};
 
 /// One mebibyte, the unit of `--mem`.
 const MIB: u64 = 1 << 20;
@@ -20,10 +21,14 @@ pub(crate) struct JobRequest {
     pub(crate) options: Vec<String>,
     /// The script.
     pub(crate) script: String,
+    /// Whose it is; absent: the server's user's.
+    pub(crate) account: Option<Account>,
 }
 
 /// What a job needs besides its options.
 pub(crate) struct Means<'a> {
+    /// Whose it is; absent: the server's user's.
+    pub(crate) account: Option<Account>,
     /// How it comes to its runner.
     pub(crate) launch: &'a Launch,
     /// How many learners it has, each with a runner on a node of its own.
@@ -70,12 +75,15 @@ pub(crate) fn request(name: &str, demand: &Demand, options: &JobOptions, means: 
             words.push(format!("--{option}={value}"));
         }
     }
+    if let Some(Account { uid, gid, .. }) = &means.account {
+        words.extend([format!("--uid={uid}"), format!("--gid={gid}")]);
+    }
     // Last: of two the later counts.
     words.extend(options.options.iter().cloned());
     let (before, runner) = (means.launch.before(), means.launch.runner("ticket"));
     let others = others(&before, &runner, &cpus, gres.as_deref(), means.learners);
     let script = format!("#!/bin/sh\n{before}exec {runner}{others}\n");
-    JobRequest { name: name.to_owned(), options: words, script }
+    JobRequest { name: name.to_owned(), options: words, script, account: means.account.clone() }
 }
 
 /// What starts the runners of the other learners, once the first one has its ticket: a step of the job, on the
@@ -106,7 +114,9 @@ pub(crate) fn probe_script(launch: &Launch) -> String {
 
 /// Whether `option` can be given to `sbatch` besides those that are set here; otherwise why not.
 pub fn check_option(option: &str) -> Result<(), String> {
-    const OURS: [&str; 18] = [
+    const OURS: [&str; 20] = [
+        "uid",
+        "gid",
         "nodes",
         "ntasks",
         "ntasks-per-node",
@@ -161,7 +171,8 @@ mod tests {
             ..JobOptions::default()
         };
         let launch = shared("/shared/it's/trainyard");
-        let means = Means { launch: &launch, learners: 1, requeue: true, lead: 90, node: None };
+        let means =
+            Means { account: None, launch: &launch, learners: 1, requeue: true, lead: 90, node: None };
         let job = request("a-job", &demand, &own.over(&general), &means);
         assert_eq!(
             job.script,
@@ -184,7 +195,8 @@ mod tests {
     fn the_first_learner_has_the_others_started() {
         let demand = Demand { cpus: 2.0, memory: 1 << 30, gpus: 1 };
         let launch = shared("/shared/trainyard");
-        let means = Means { launch: &launch, learners: 3, requeue: true, lead: 90, node: None };
+        let means =
+            Means { account: None, launch: &launch, learners: 3, requeue: true, lead: 90, node: None };
         let job = request("a-job", &demand, &JobOptions::default(), &means);
         for expected in ["--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--gres=gpu:1"] {
             assert!(job.options.iter().any(|o| o == expected), "{expected}: {:?}", job.options);

@@ -11,7 +11,7 @@ use trainyard_api::{
     runner::{Boarded, Boarding, MUNGE, boarding_text},
 };
 use trainyard_lifecycle::{Event, Run, Stage, Stamped};
-use trainyard_store::{AttemptToken, hash_token};
+use trainyard_store::{AttemptToken, Record, hash_token};
 
 use crate::{
     auth::token,
@@ -50,9 +50,10 @@ impl FromRequestParts<App> for Job {
                 if record.run.active().is_none_or(|a| a.job != job) {
                     return Err(unknown());
                 }
-                let proved = members.proves(&pass, &boarding_text(&members.id, &run, job)).await?;
+                let user = members.user_of(&record.owner).await.ok_or_else(unknown)?;
+                let proved = members.proves(&pass, user, &boarding_text(&members.id, &run, job)).await?;
                 if !proved {
-                    tracing::warn!(%run, job, "a runner does not prove with munge that it is this server's user's");
+                    tracing::warn!(%run, job, "a runner does not prove with munge whose it is");
                 }
                 proved
             }
@@ -80,7 +81,7 @@ pub(crate) async fn board(
     if boarding.learner > 1 {
         return board_learner(&app, &id, job, attempt, boarding).await;
     }
-    let mut run = app.store.run(&id)?.run;
+    let Record { owner, mut run, .. } = app.store.run(&id)?;
     if run.attempt < attempt && run.active().is_some_and(|a| a.job == job) {
         // This start is the first that we hear of it.
         let message = format!("job {} was started again, on {}", boarding.id, boarding.node);
@@ -95,7 +96,7 @@ pub(crate) async fn board(
     app.conductor.attempts().hear(&id, attempt);
     let Some(active) = run.active() else { return Err(over(&id, attempt)) };
     tracing::info!(run = %id, attempt, job = boarding.id, node = boarding.node, "a runner is there");
-    let ticket = app.conductor.ticket(active.engine, &id, (attempt, 1), Secret::new(token));
+    let ticket = app.conductor.ticket(active.engine, (&id, &owner), (attempt, 1), Secret::new(token));
     Ok(Json(Boarded { ticket, folder: Boarded::folder_name(&id, folder, 1), learners: active.count() }))
 }
 
@@ -115,7 +116,8 @@ async fn board_learner(
         }
         _ => false,
     };
-    if !is_due(&app.store.run(id)?.run) {
+    let Record { owner, run, .. } = app.store.run(id)?;
+    if !is_due(&run) {
         return Err(over(id, attempt));
     }
     let event = Event::Placed { attempt, node: boarding.node.clone(), gpus: boarding.gpus };
@@ -124,7 +126,7 @@ async fn board_learner(
     app.conductor.attempts().hear(id, attempt);
     tracing::info!(run = %id, attempt, learner, job = boarding.id, node = boarding.node, "a runner is there");
     let token = app.conductor.passes().of_learner(id, attempt, learner);
-    let ticket = app.conductor.ticket(active.engine, id, (attempt, learner), token);
+    let ticket = app.conductor.ticket(active.engine, (id, &owner), (attempt, learner), token);
     let folder = Boarded::folder_name(id, active.folder, learner);
     Ok(Json(Boarded { ticket, folder, learners: active.count() }))
 }
