@@ -160,37 +160,50 @@ fn jobs_are_their_owners_where_the_operator_wants_it() {
     let Some(yard) = yard_with("as_owners = true") else { return };
     let token = yard.token_of("nobody");
     let code = code_folder(yard.dir.path(), &[("main.sh", "true\n")]);
-    let submit = |command: &str, nodes: u32, token: Option<&str>| {
+    // The command line as this user, or as the administrator.
+    let cli = |user: Option<&str>, words: &[&str]| {
+        let typed = yard.command(words);
+        user.into_iter().fold(typed, |typed, token| typed.env("TRAINYARD_TOKEN", token)).run()
+    };
+    let nobody = Some(token.as_str());
+    let submit = |user: Option<&str>, command: &str, nodes: u32| {
         let manifest = yard.manifest("owned", command);
         let nodes = format!("model_definition.execution.compute_configuration.nodes={nodes}");
         let (code, manifest) = (code.to_str().unwrap(), manifest.to_str().unwrap());
-        let mut typed = yard.command(&["train", code, manifest, "-q", "--set", &nodes]);
-        if let Some(token) = token {
-            typed = typed.env("TRAINYARD_TOKEN", token);
-        }
-        typed.run().ok().trim().to_owned()
+        cli(user, &["train", code, manifest, "-q", "--set", &nodes]).ok().trim().to_owned()
     };
     let own = "echo \"I am $(id -un), at home in $HOME\"; id -Gn; touch $RESULT_DIR/mine; \
-               cat /proc/$PPID/environ > /dev/null 2>&1 && echo read; [ $LEARNER_ID = 1 ] || echo second";
-    let id = submit(own, 2, Some(&token));
-    ended(&yard, &id, "completed");
-    let log = yard.cli(&["logs", &id]).ok();
+               [ $LEARNER_ID = 1 ] || echo second";
+    let id = submit(nobody, own, 2);
+    let ended = cli(nobody, &["wait", &id, "--timeout", "120"]);
+    let log = cli(nobody, &["logs", &id]).ok();
+    assert_eq!(ended.code, 0, "{ended:?}\n{log}");
     assert!(log.lines().any(|l| l.starts_with("I am nobody, at home in /")), "{log}");
-    assert!(!log.lines().any(|l| l == "root" || l == "read"), "{log}");
-    assert!(yard.cli(&["logs", &id, "--learner", "2"]).ok().contains("second"));
+    assert!(!log.lines().any(|l| l.contains("root")), "{log}");
+    assert!(cli(nobody, &["logs", &id, "--learner", "2"]).ok().contains("second"));
+    assert!(yard.results(&id).contains_key("learner-2/results/mine"));
     let users = cluster(&yard).say("squeue", &["-h", "-t", "all", "-o", "%u"]);
     assert!(users.lines().all(|l| l == "nobody") && !users.is_empty(), "{users}");
-    // One that waits is taken back, and one that runs is told.
-    let patient = submit(PATIENT, 1, Some(&token));
-    yard.wait_log(&patient, "here");
-    yard.cli(&["cancel", &patient]).ok();
-    ended(&yard, &patient, "canceled");
+    // One that runs is told.
+    let patient = submit(nobody, PATIENT, 1);
+    wait_for("it is there", PATIENCE, || cli(nobody, &["logs", &patient]).out.contains("here").then_some(()));
+    cli(nobody, &["cancel", &patient]).ok();
+    assert_eq!(cli(nobody, &["wait", &patient, "--timeout", "120"]).code, 103);
     assert_eq!(yard.result(&patient, "told"), "told\n");
     // Who is no user of the machine has no jobs.
-    let stranger = submit("true", 1, None);
-    let status = ended(&yard, &stranger, "error");
-    let message = status["error"]["errors"][0]["message"].as_str().unwrap();
-    assert!(message.contains("no user `admin`"), "{message}");
+    let stranger = submit(None, "true", 1);
+    let status = yard.wait_end(&stranger);
+    let failure = &status["error"]["errors"][0];
+    assert!(failure["message"].as_str().unwrap().contains("no user `admin`"), "{status:#}");
+    // Nor is anybody given another's.
+    cluster(&yard).say("scontrol", &["update", "PartitionName=main", "State=DOWN"]);
+    let waiting = submit(nobody, "true", 1);
+    let job = wait_for("its job waits", PATIENCE, || cluster(&yard).job_of(&waiting)).to_string();
+    let script = cluster(&yard).say("scontrol", &["write", "batch_script", &job, "-"]);
+    let server = script.split("\"server_id\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let text = format!("trainyard board {server} {waiting} 1");
+    assert_eq!(board(&yard, &waiting, &credential(&yard, "daemon", &text)), "401");
+    assert_eq!(board(&yard, &waiting, &credential(&yard, "nobody", &text)), "200");
 }
 
 #[test]
@@ -223,6 +236,19 @@ fn credential(yard: &Yard, user: &str, text: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// The status of what a runner of this run's first job is answered that shows this credential.
+fn board(yard: &Yard, run: &str, credential: &str) -> String {
+    let body = r#"{"restarts": 0, "id": "1", "node": "n1", "gpus": []}"#;
+    let url = format!("{}/runner/v1/runs/{run}/jobs/1/board", yard.url);
+    let script = "import sys, urllib.request as r, urllib.error as e\n\
+                  h = {'Authorization': 'Bearer ' + sys.argv[2], 'Content-Type': 'application/json'}\n\
+                  q = r.Request(sys.argv[1], sys.argv[3].encode(), h)\n\
+                  try: print(r.urlopen(q).status)\n\
+                  except e.HTTPError as error: print(error.code)";
+    let output = Command::new("python3").args(["-c", script, &url, credential, body]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 #[test]
 fn nobody_boards_but_the_servers_user_and_once() {
     let Some(yard) = yard() else { return };
@@ -232,16 +258,7 @@ fn nobody_boards_but_the_servers_user_and_once() {
     let script = cluster(&yard).say("scontrol", &["write", "batch_script", &job, "-"]);
     let server = script.split("\"server_id\":\"").nth(1).unwrap().split('"').next().unwrap();
     let text = format!("trainyard board {server} {id} 1");
-    let board = |credential: &str| {
-        let body = r#"{"restarts": 0, "id": "1", "node": "n1", "gpus": []}"#;
-        let url = format!("{}/runner/v1/runs/{id}/jobs/1/board", yard.url);
-        let script = "import sys, urllib.request as r, urllib.error as e\n\
-                      q = r.Request(sys.argv[1], sys.argv[3].encode(), {'Authorization': 'Bearer ' + sys.argv[2], 'Content-Type': 'application/json'})\n\
-                      try: print(r.urlopen(q).status)\n\
-                      except e.HTTPError as error: print(error.code)";
-        let output = Command::new("python3").args(["-c", script, &url, credential, body]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
+    let board = |credential: &str| board(&yard, &id, credential);
     assert_eq!(board("typ_x"), "401");
     assert_eq!(board("MUNGE:x"), "401");
     assert_eq!(board(&credential(&yard, "nobody", &text)), "401");
