@@ -12,9 +12,11 @@ use trainyard_api::runner::{EngineName, JobOptions};
 use trainyard_definition::Limits;
 use trainyard_engine::{
     Computes,
-    slurm::{RestSettings, USER, check_option, check_rest_option},
+    slurm::{check_option, check_rest_option},
 };
 use trainyard_environment::{Catalogue, Images};
+
+use crate::SlurmConfig;
 
 /// Largest number that one of the limits can be.
 const MOST_OF_A_LIMIT: u64 = 1_000_000;
@@ -131,67 +133,6 @@ pub struct EngineConfig {
     pub slurm: Option<SlurmConfig>,
 }
 
-/// `[engine.slurm]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlurmConfig {
-    /// A folder that this server and the nodes share, under the same path. It is made for this user alone. Absent: there is
-    /// none, nodes fetch this program from the server, and runners prove with munge whose they are.
-    #[serde(default)]
-    pub shared: Option<PathBuf>,
-    /// munge's socket here and on the nodes, where it is not the usual one.
-    #[serde(default)]
-    pub munge_socket: Option<PathBuf>,
-    /// Jobs run as the owners of their runs, users of this machine and of the cluster by the same names. For a server of
-    /// root, without `shared`.
-    #[serde(default)]
-    pub as_owners: bool,
-    /// Folder of caches, environments and running attempts on each node, `%u` for the job's user; absent: `node` in
-    /// `shared`.
-    #[serde(default)]
-    pub node: Option<PathBuf>,
-    /// URL under which nodes reach this server, when it is not the address that it listens on.
-    pub server_url: Option<String>,
-    /// Options of every job.
-    #[serde(default)]
-    pub job: JobOptions,
-    /// Slurm may start a job again whose node failed, or that had to make room for another.
-    #[serde(default = "yes")]
-    pub requeue: bool,
-    /// Seconds before its time limit at which a job's program is stopped, besides `grace`: its results are
-    /// stored meanwhile.
-    #[serde(default = "store_seconds")]
-    pub store_seconds: u64,
-    /// Seconds that a runner may be silent whose job Slurm has forgotten, until its run is given up.
-    #[serde(default = "lost_after")]
-    pub lost_after: u64,
-    /// slurmrestd, by which Slurm is asked; absent: by its commands.
-    #[serde(default)]
-    pub rest: Option<RestSettings>,
-    /// Containers that programs run in.
-    #[serde(default)]
-    pub container: Option<Images>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn store_seconds() -> u64 {
-    300
-}
-
-fn lost_after() -> u64 {
-    600
-}
-
-impl SlurmConfig {
-    /// Folder of caches, environments and running attempts on each node.
-    pub(crate) fn node(&self) -> PathBuf {
-        self.node.clone().unwrap_or_else(|| self.shared.clone().unwrap_or_default().join("node"))
-    }
-}
-
 /// `[compute.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -306,47 +247,8 @@ impl Config {
             }
             return Ok(());
         };
-        let token = slurm.rest.as_ref().map(|r| &r.token_file);
-        if slurm.shared.is_none() && (slurm.node.is_none() || slurm.rest.is_some()) {
-            return fault(
-                "[engine.slurm] names neither a folder that is shared, nor what goes without: write `shared`, or `node`, a \
-                 folder of each node, without [engine.slurm.rest]"
-                    .to_owned(),
-            );
-        }
-        let node = slurm.node().display().to_string();
-        if slurm.as_owners && (slurm.shared.is_some() || !node.contains(USER)) {
-            return fault(format!(
-                "[engine.slurm] as_owners: each user has a folder of his own on the nodes: write `node` with {USER} for the \
-                 user's name, and no `shared`"
-            ));
-        }
-        if !slurm.as_owners && node.contains(USER) {
-            return fault(format!(
-                "[engine.slurm] node: {USER} is for jobs of several users: write `as_owners = true`"
-            ));
-        }
-        for (key, path) in [
-            ("shared", slurm.shared.as_ref()),
-            ("node", slurm.node.as_ref()),
-            ("munge_socket", slurm.munge_socket.as_ref()),
-            ("rest.token_file", token),
-        ] {
-            if let Some(path) = path.filter(|p| !p.is_absolute()) {
-                return fault(format!("[engine.slurm] {key}: {} is not an absolute path", path.display()));
-            }
-        }
-        if let Some(images) = &slurm.container {
-            if let Err(why) = images.check() {
-                return fault(format!("[engine.slurm.container] {why}"));
-            }
-            // Lists of mounts have no way to write them.
-            let node = slurm.node().display().to_string();
-            if node.contains([':', ',']) {
-                return fault(format!(
-                    "[engine.slurm] node: containers cannot mount a folder with `:` or `,`: {node}"
-                ));
-            }
+        if let Err(what) = slurm.check() {
+            return fault(what);
         }
         let general = slurm.job.options.iter().map(|o| ("engine.slurm.job".to_owned(), o));
         let each = self

@@ -24,6 +24,7 @@ mod render;
 mod retention;
 mod routes;
 mod serve;
+mod slurm_config;
 mod stand_ins;
 mod state;
 mod uploads;
@@ -31,8 +32,9 @@ mod users;
 mod watch;
 mod zips;
 
-pub use config::{Config, ConfigError, EngineConfig, LimitsConfig, LocalConfig, S3Config, SlurmConfig};
+pub use config::{Config, ConfigError, EngineConfig, LimitsConfig, LocalConfig, S3Config};
 pub use data_folder::{Address, DataFolder, S3Keys};
 pub use routes::openapi_json;
 pub use serve::{StartError, examine_cluster, serve};
+pub use slurm_config::SlurmConfig;
 pub use users::{Users, UsersError};
