@@ -155,7 +155,7 @@ pub struct SentJob {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SentWork {
-    /// An attempt. The ticket has no token: the runner proves with munge that it is the server's user's.
+    /// An attempt. The ticket has no token: the runner proves with munge whose job it is.
     Run(Box<Ticket>),
     /// Looks around, and tells the server, under this name.
     Trial(String, Probe),

@@ -3,7 +3,7 @@
 //!
 //! The container takes the place of namespace and sandbox, within which none could be mounted: it has the run's
 //! folders as `/job`, and of the node's files nothing else.
-//! Options are those of Apptainer 1.4's `apptainer exec --help` and of the README of pyxis 0.20.
+//! Options are those of Apptainer 1.4's `apptainer exec --help`, and of the README and the tests of pyxis.
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //!
 //! The API takes the long options of `sbatch`, some under other names and most as numbers; from v0.0.40 on numbers are
 //! objects and flags are lists. What it has no word for is refused when the configuration is read.
-//! Source: what the daemons of Slurm 22.05 and 24.11 took and refused, and their OpenAPI documents.
+//! Source: what the daemons of Slurm 22.05 and 24.11 took and refused.
 
 use std::collections::BTreeMap;
 
