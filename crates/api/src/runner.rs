@@ -21,6 +21,8 @@ pub const LEARNER_HEADER: &str = "x-trainyard-learner";
 pub const KEEP_MARK: &str = "keep";
 /// Folder, in the node's, of runs whose results could be stored nowhere.
 pub const KEPT_FOLDER: &str = "kept";
+/// Name of the file in a run's folder that its runner holds a lock on, and writes its process id into.
+pub const LOCK: &str = "runner.lock";
 /// Name of the program's output in its run's folder.
 pub const OUTPUT: &str = "training-log.txt";
 

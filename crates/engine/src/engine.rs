@@ -111,4 +111,8 @@ pub trait Engine: Send + Sync {
 
     /// Throws away what the run left on its nodes, once its runners are gone.
     async fn clean(&self, run: &RunId, left: Left);
+
+    /// Runs that have left something where this engine sees it, and have no runner there now: those that are
+    /// over are to be cleaned.
+    async fn left(&self) -> Vec<RunId>;
 }

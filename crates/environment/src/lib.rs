@@ -15,6 +15,6 @@ mod resolve;
 pub use catalogue::{Catalogue, CatalogueError, Entry, Original};
 pub use images::{ImageEntry, Images};
 pub use layer::{LAYER_VARIABLE, make_layer, site_packages};
-pub use make::{Environment, MakeError, make};
+pub use make::{Environment, MakeError, make, sweep};
 pub use python::{Python, find_pythons};
 pub use resolve::{Resolved, Unknown};

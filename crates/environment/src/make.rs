@@ -112,6 +112,30 @@ pub async fn make(
     Ok(Environment { folder: Some(folder), image: None, built: true })
 }
 
+/// Removes environments and images below `root` whose making was cut short: nobody has them locked. Returns how many.
+pub fn sweep(root: &Path) -> usize {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path());
+    let is_half_made = |path: &PathBuf| match path.extension().and_then(|e| e.to_str()) {
+        Some("part" | "tmp") => true,
+        _ => path.is_dir() && !path.join(READY).is_file(),
+    };
+    let mut removed = 0;
+    for path in entries.filter(is_half_made) {
+        let Ok(lock) =
+            File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))
+        else {
+            continue;
+        };
+        // Held while it is removed; whoever made it since has finished it.
+        if lock.try_lock().is_err() || !is_half_made(&path) {
+            continue;
+        }
+        let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed += usize::from(gone.is_ok());
+    }
+    removed
+}
+
 /// Name of the folder: equal contents, equal name.
 fn key(spec: &EnvironmentSpec) -> String {
     let mut packages = spec.packages.clone();

@@ -316,7 +316,11 @@ fn all_finished(run: &mut Run, attempt: u32, reported: Option<&Failure>, at: Tim
         active.interrupted = Some(stopped.clone());
         return Vec::new();
     }
+    // That its runner was lost is no error of a run that nobody wants any more, where all that it wrote is stored.
+    let is_well = |f: &&Failure| cancel_asked && f.code == Code::RunnerLost.as_str();
+    let reported = reported.filter(|f| !is_well(f));
     let failure = match active.purpose {
+        Purpose::Salvage if cancel_asked => reported.cloned(),
         // A salvage that went well still belongs to a run that failed.
         Purpose::Salvage => active.failure.clone().map(|lost| match reported {
             Some(f) => Failure { message: format!("{}; then {}", lost.message, f.message), ..lost },
@@ -340,6 +344,9 @@ fn lost(run: &mut Run, attempt: u32, message: &str, code: Option<&str>, at: Time
     }
     if let Some(stopped) = active.interrupted.take() {
         // All is stored. What the engine says of it is what the run failed of.
+        if cancel_asked {
+            return end(run, None, at);
+        }
         let failure = if code.is_some() { lost } else { Failure { message: message.to_owned(), ..stopped } };
         return end(run, Some(failure), at);
     }

@@ -6,15 +6,17 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nix::sys::prctl;
 use trainyard_api::{
     Code, Failure,
-    runner::{EngineName, Exit, Purpose, RunnerEvent, Ticket, WorkOrder},
+    runner::{EngineName, Exit, LOCK, Purpose, RunnerEvent, Ticket, WorkOrder},
 };
-use trainyard_transfer::{Guard, Http};
+use trainyard_breakpoints::break_point;
+use trainyard_transfer::{Guard, Http, Ledger};
 
 use crate::{
     Error,
@@ -63,13 +65,19 @@ impl Context {
     }
 }
 
-/// Works off the attempt of `ticket` in `folder`.
-pub async fn run(folder: &Path, ticket: Ticket) -> Result<(), Error> {
-    run_with(folder, ticket, Others::none()).await
+/// Works off the attempt of `ticket` in `folder`. `lock` is the folder's, where whoever started this runner has
+/// taken it already.
+pub async fn run(folder: &Path, ticket: Ticket, lock: Option<File>) -> Result<(), Error> {
+    run_with(folder, ticket, Others::none(), lock).await
 }
 
 /// The same for the first of several learners.
-pub(crate) async fn run_with(folder: &Path, ticket: Ticket, others: Others) -> Result<(), Error> {
+pub(crate) async fn run_with(
+    folder: &Path,
+    ticket: Ticket,
+    others: Others,
+    lock: Option<File>,
+) -> Result<(), Error> {
     // A session of its own: what ends the server's terminal or session does not end this.
     let _ = nix::unistd::setsid();
     // Orphans of the program become children of this process, where they are found and ended.
@@ -82,7 +90,8 @@ pub(crate) async fn run_with(folder: &Path, ticket: Ticket, others: Others) -> R
     }
     // From the first moment on: engines nudge with it, and by default it ends a process.
     let signals = Signals::listen().map_err(|e| Error::file(folder, e))?;
-    let _lock = lock(folder).await?;
+    let _lock = take_lock(folder, lock).await?;
+    break_point("runner:locked");
     let http = Http::default();
     let node = PathBuf::from(&ticket.node);
     let isolation = Isolation::of(&ticket);
@@ -90,6 +99,7 @@ pub(crate) async fn run_with(folder: &Path, ticket: Ticket, others: Others) -> R
     let link = Link::new(ticket, &http)?;
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
+    break_point("runner:claimed");
     let layout = Layout::new(folder);
     let past = Past::read(&layout.spool)?;
     let context = Context { order, layout, http, link, node, isolation, past, engine, others };
@@ -119,6 +129,7 @@ pub(crate) async fn run_with(folder: &Path, ticket: Ticket, others: Others) -> R
     if let Err(error) = gone {
         tracing::warn!(%error, "the run's files stay on the node");
     }
+    break_point("runner:emptied");
     result
 }
 
@@ -128,6 +139,7 @@ async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
         salvage::end_what_is_left(order, layout).await;
     }
     layout.make()?;
+    let ledger = Arc::new(Ledger::create(&layout.ledger).map_err(Error::StageOut)?);
     let mut spool = Spool::create(&layout.spool)?;
     begin_log(&layout.output)?;
     let earlier = match &order.again {
@@ -144,7 +156,7 @@ async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
     if order.listen {
         reporter.listen(link.clone());
     }
-    let failure = match work(context, &reporter, points, signals).await {
+    let failure = match work(context, &reporter, points, ledger, signals).await {
         Ok(failure) => failure,
         Err(error @ (Error::Fenced(_) | Error::Others(_))) => return Err(error),
         Err(error) => error.failure(),
@@ -158,6 +170,7 @@ async fn work(
     context: &Context,
     reporter: &Reporter,
     points: Points,
+    ledger: Arc<Ledger>,
     signals: Signals,
 ) -> Result<Option<Failure>, Error> {
     let Context { order, layout, http, link, node, .. } = context;
@@ -166,7 +179,7 @@ async fn work(
         return store_early(context, &Error::Canceled, reporter).await;
     }
     let staged = tokio::select! {
-        staged = stage_in::stage(order, layout, node, link, http) => staged,
+        staged = stage_in::stage(order, layout, node, link, http, &ledger) => staged,
         reason = stop.reason(reporter) => Err(reason),
     };
     let staged = match staged {
@@ -181,11 +194,15 @@ async fn work(
         Err(error) => return store_early(context, &error, reporter).await,
     };
     let kept = staged.notes.iter().try_for_each(|(name, text)| reporter.note(name, text));
+    break_point("runner:staged");
+    // What was fetched is known for good before anything is said to be the program's.
+    ledger.flush().map_err(|e| Error::file(&layout.ledger, e))?;
     kept.and_then(|()| reporter.starting(&layout.spool)).map_err(|e| Error::file(&layout.spool, e))?;
+    break_point("spool:starting");
     let collector = Collector::new(layout, points.clone())?;
     let guard = context.guard(reporter);
     let checkpoints = staged.checkpoints.guarded(guard.clone());
-    let output = Output::new(order, layout, http, checkpoints, guard, staged.notes, points)?;
+    let output = Output::new(order, layout, http, checkpoints, guard, staged.notes, points, ledger)?;
     let setting = Setting {
         order,
         layout,
@@ -198,6 +215,7 @@ async fn work(
         Ok(program) => program,
         Err(error) => return store_early(context, &error, reporter).await,
     };
+    break_point("runner:spawned");
     reporter.event(RunnerEvent::Started);
     let keep_up = output.keep_up();
     let collecting = collector.keep_up(reporter.asker());
@@ -273,15 +291,26 @@ async fn go_on_with_log(context: &Context, why: &str) -> Result<u64, Error> {
     Ok(size)
 }
 
-/// Takes the run's lock and writes the process id into it.
-async fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join("runner.lock");
+/// Takes the run's lock, unless it is `taken`, and writes the process id into it.
+async fn take_lock(folder: &Path, taken: Option<File>) -> Result<File, Error> {
+    let path = folder.join(LOCK);
     let failed = |e| Error::file(&path, e);
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let mut file = match taken {
+        Some(file) => file,
+        None => wait_for_lock(&path).await?,
+    };
+    file.set_len(0).map_err(failed)?;
+    file.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
+    Ok(file)
+}
+
+async fn wait_for_lock(path: &Path) -> Result<File, Error> {
+    let failed = |e| Error::file(path, e);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match file.try_lock() {
-            Ok(()) => break,
+            Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
@@ -289,7 +318,4 @@ async fn lock(folder: &Path) -> Result<File, Error> {
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
     }
-    file.set_len(0).map_err(failed)?;
-    file.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
-    Ok(file)
 }

@@ -42,7 +42,7 @@ pub async fn run_job(job: Job, role: Role) -> Result<(), Error> {
         Role::First(command) if learners > 1 => Others::start(command)?,
         _ => Others::none(),
     };
-    let result = attempt::run_with(&folder, ticket, others.clone()).await;
+    let result = attempt::run_with(&folder, ticket, others.clone(), None).await;
     if matches!(result, Ok(()) | Err(Error::Fenced(_))) {
         // The job is over with this process, and they may still be storing: also where this learner had nothing
         // to do. With any other error it has told nobody, and all begin again.

@@ -13,6 +13,7 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{Time, runner::Point};
+use trainyard_breakpoints::break_point;
 use trainyard_metrics::{Emetrics, Read, TensorBoard};
 
 use crate::{
@@ -155,6 +156,7 @@ impl Collector {
             }
             if !text.is_empty() {
                 self.points.append(&text, last)?;
+                break_point("metrics:collected");
                 self.points.note_source(name);
                 any = true;
             }

@@ -35,6 +35,8 @@ pub(crate) struct Layout {
     pub(crate) output: PathBuf,
     /// Reports that are not delivered yet, and what a later runner has to know.
     pub(crate) spool: PathBuf,
+    /// What was fetched and stored, so that a later runner changes nothing else in the bucket.
+    pub(crate) ledger: PathBuf,
 }
 
 /// Permissions of the folders.
@@ -55,6 +57,7 @@ impl Layout {
             layer: job.join("environment"),
             output: root.join(OUTPUT),
             spool: root.join("spool.jsonl"),
+            ledger: root.join("ledger.jsonl"),
             job,
         }
     }

@@ -6,7 +6,6 @@
 
 mod attempt;
 mod board;
-mod cgroup;
 mod collect;
 mod container;
 mod environ;

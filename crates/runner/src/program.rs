@@ -12,11 +12,11 @@ use std::{
 use nix::unistd::setsid;
 use tokio::process::{Child, Command};
 use trainyard_api::runner::{Container, ContainerRuntime, EngineName, Exit, Team, Ticket, WorkOrder};
+use trainyard_cgroup::Cgroup;
 use trainyard_environment::Environment;
 
 use crate::{
     Error,
-    cgroup::Cgroup,
     container::{self, Inside},
     environ::{Places, Privacy, head, one_line, variables},
     layout::Layout,

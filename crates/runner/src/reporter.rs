@@ -21,6 +21,7 @@ use trainyard_api::{
     runner::{Ack, Reported, RunnerEvent},
 };
 
+use trainyard_breakpoints::break_point;
 use trainyard_transfer::Guard;
 
 use crate::{
@@ -167,10 +168,18 @@ impl Reporter {
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         spool.1 += 1;
         let flush = matches!(event, RunnerEvent::Exited { .. });
+        let point = match event {
+            RunnerEvent::Exited { .. } => Some("spool:exited"),
+            RunnerEvent::Finished { .. } => Some("spool:finished"),
+            _ => None,
+        };
         let reported = Reported { seq: spool.1, at: Time::now(), event };
         if let Err(error) = spool.0.keep(&reported, flush) {
             // The event still goes out; only a runner that dies now would forget it.
             tracing::error!(%error, "the spool cannot be written");
+        }
+        if let Some(point) = point {
+            break_point(point);
         }
         self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).push(reported);
         self.shared.wake.notify_one();
@@ -303,6 +312,9 @@ impl Worker {
             return Ok(());
         }
         let ack = self.link.events(&events).await?;
+        if !events.is_empty() {
+            break_point("runner:delivered");
+        }
         let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|e| e.seq > ack.seq);
         drop(pending);

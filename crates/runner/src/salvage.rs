@@ -8,10 +8,11 @@ use trainyard_api::{
     runner::{Purpose, RunnerEvent, WorkOrder},
 };
 
+use trainyard_cgroup::Cgroup;
+
 use crate::{
     Error,
     attempt::Context,
-    cgroup::Cgroup,
     collect::Collector,
     error::failure,
     layout::Layout,

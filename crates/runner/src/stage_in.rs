@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,13 +12,11 @@ use sha2::{Digest, Sha256};
 use trainyard_api::runner::WorkOrder;
 use trainyard_definition::{Limits, unpack};
 use trainyard_environment::{Environment, make, make_layer};
-use trainyard_transfer::{Bucket, Cache, Http, Progress, Staged as Fetched, Upload, stage_in};
-
-use crate::{
-    Error,
-    layout::{self, Layout},
-    link::Link,
+use trainyard_transfer::{
+    Bucket, Cache, Error as TransferError, Http, Ledger, Progress, StageIn, Staged as Fetched, Upload,
 };
+
+use crate::{Error, layout::Layout, link::Link};
 
 /// How long a store that is away is waited for; after it the run fails, and its place is free.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -27,8 +26,10 @@ const WORKED: Duration = Duration::from_mins(1);
 /// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Pause before data is listed again that others are changing.
+const RESTLESS_WAIT: Duration = Duration::from_millis(200);
 /// The folder of the bucket that all of its runs share.
-const CHECKPOINTS: &str = "_wml_checkpoints/";
+pub(crate) const CHECKPOINTS: &str = "_wml_checkpoints/";
 
 /// What a staged attempt has.
 pub(crate) struct Staged {
@@ -45,12 +46,13 @@ pub(crate) async fn stage(
     node: &Path,
     link: &Link,
     http: &Http,
+    ledger: &Arc<Ledger>,
 ) -> Result<Staged, Error> {
     let (data, code, environment, checkpoints) = tokio::try_join!(
         fetch_data(order, layout, node, http),
         fetch_code(order, layout, node, link),
         make_environment(order, layout, node),
-        fetch_checkpoints(order, layout, http),
+        fetch_checkpoints(order, layout, http, ledger),
     )?;
     let (environment, lines) = environment;
     let notes = [("load-data.log", data), ("load-model.log", format!("{code}{lines}"))];
@@ -58,33 +60,38 @@ pub(crate) async fn stage(
     Ok(Staged { environment, checkpoints, notes })
 }
 
-/// Brings a prefix of a bucket into a folder; waits for a store that is away. What the cache has
-/// by then does not come again.
-async fn patiently(
-    bucket: &Bucket,
-    prefix: &str,
-    cache: Option<&Cache>,
-    folder: &Path,
-    layout: &Layout,
-) -> Result<Fetched, Error> {
+/// Brings a prefix of a bucket into a folder; waits for a store that is away, and for data that others are
+/// changing. What is here by then does not come again.
+async fn patiently(stage: &mut StageIn<'_>, bucket: &Bucket, layout: &Layout) -> Result<Fetched, Error> {
     let mut away_since = None;
+    let mut restless_since = None;
     let mut pause = FIRST_WAIT;
     loop {
         let begun = Instant::now();
-        let staged = stage_in(bucket, prefix, cache, folder, &Progress::default()).await;
+        let round = stage.round(&Progress::default()).await;
         if begun.elapsed() > WORKED {
             (away_since, pause) = (None, FIRST_WAIT);
         }
-        let since = *away_since.get_or_insert_with(Instant::now);
-        match staged {
-            Err(error) if error.is_transient() && since.elapsed() < PATIENCE => {
+        match round {
+            Ok(None) => return Ok(stage.staged()),
+            Ok(Some(key)) => {
+                let error = TransferError::Changed(format!("{}/{key}", bucket.name()));
+                if restless_since.is_none() {
+                    layout.say(&format!("{error}; looking again\n"));
+                }
+                if restless_since.get_or_insert(begun).elapsed() > PATIENCE {
+                    return Err(Error::StageIn(error));
+                }
+                tracing::info!(%error, "looking again");
+                tokio::time::sleep(RESTLESS_WAIT).await;
+            }
+            Err(error) if error.is_transient() && away_since.get_or_insert(begun).elapsed() < PATIENCE => {
                 tracing::warn!(%error, "the data wait for their store");
                 layout.say(&format!("{error}; trying again in {} s\n", pause.as_secs()));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_WAIT);
-                layout::empty_folder(folder, &|_| false).map_err(|e| Error::file(folder, e))?;
             }
-            other => return other.map_err(Error::StageIn),
+            Err(error) => return Err(Error::StageIn(error)),
         }
     }
 }
@@ -93,7 +100,8 @@ async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http
     let started = Instant::now();
     let bucket = Bucket::new(http, &order.data.connection, &order.data.bucket).map_err(Error::StageIn)?;
     let cache = Cache::open(&node.join("cache")).map_err(Error::StageIn)?;
-    let staged = patiently(&bucket, "", Some(&cache), &layout.data, layout).await?;
+    let mut stage = StageIn::new(&bucket, "", Some(&cache), &layout.data);
+    let staged = patiently(&mut stage, &bucket, layout).await?;
     Ok(format!(
         "bucket {}: {} files, {} bytes in {:.3} s; over the network: {} files, {} bytes; connections taken up again: {}\n",
         order.data.bucket,
@@ -106,12 +114,18 @@ async fn fetch_data(order: &WorkOrder, layout: &Layout, node: &Path, http: &Http
     ))
 }
 
-async fn fetch_checkpoints(order: &WorkOrder, layout: &Layout, http: &Http) -> Result<Upload, Error> {
+async fn fetch_checkpoints(
+    order: &WorkOrder,
+    layout: &Layout,
+    http: &Http,
+    ledger: &Arc<Ledger>,
+) -> Result<Upload, Error> {
     let bucket =
         Bucket::new(http, &order.results.connection, &order.results.bucket).map_err(Error::StageIn)?;
-    patiently(&bucket, CHECKPOINTS, None, &layout.checkpoints, layout).await?;
-    let mut upload = Upload::new(bucket, CHECKPOINTS.to_owned());
-    upload.adopt(&layout.checkpoints, "");
+    let mut stage = StageIn::new(&bucket, CHECKPOINTS, None, &layout.checkpoints);
+    patiently(&mut stage, &bucket, layout).await?;
+    let mut upload = Upload::new(bucket.clone(), CHECKPOINTS.to_owned()).noted_in(Arc::clone(ledger));
+    upload.adopt(&layout.checkpoints, "", stage.objects());
     Ok(upload)
 }
 

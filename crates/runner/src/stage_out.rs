@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -9,10 +10,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle};
 use trainyard_api::{
-    Failure,
+    Failure, Time,
     runner::{Exit, OUTPUT, WorkOrder},
 };
-use trainyard_transfer::{Bucket, Error as TransferError, Guard, Http, Inventory, Upload};
+use trainyard_breakpoints::break_point;
+use trainyard_transfer::{
+    Bucket, Error as TransferError, Guard, Http, Inventory, Ledger, Past as Known, Upload,
+};
 
 use crate::{
     Error,
@@ -20,6 +24,7 @@ use crate::{
     points::{EMETRICS, Points, own_size},
     reporter::{MOST_LOG, Reporter, Told},
     spool::Past,
+    stage_in::CHECKPOINTS,
 };
 
 /// Time between two uploads while the program runs, at least. A pass that takes long is followed
@@ -35,10 +40,6 @@ const CANCELED_PATIENCE: Duration = Duration::from_mins(1);
 /// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Times of files are a little behind the clock: they come from the kernel's last tick.
-const CLOCK_SLACK: Duration = Duration::from_millis(20);
-/// The folder of the bucket that all of its runs share.
-const CHECKPOINTS: &str = "_wml_checkpoints/";
 /// What is written last beside the logs: whoever sees it sees everything of the learner.
 const MARKER: &str = ".log-copy-complete";
 
@@ -52,7 +53,7 @@ struct Marker<'a> {
     files: Inventory,
     /// What is not stored, with the reason: links that lead out, names that are not UTF-8.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    left_out: &'a BTreeMap<String, String>,
+    left_out: BTreeMap<String, String>,
 }
 
 /// The results of a run on their way.
@@ -78,6 +79,10 @@ pub(crate) struct Output {
     points_stored: (u64, u64),
     /// Another attempt may take this one's place unnoticed: what is asked before anything is stored.
     guard: Option<Guard>,
+    /// It goes on where a lost runner stopped: when that one's program was started.
+    lost: Option<Time>,
+    /// What the lost runner is said to have stored was looked for.
+    checked: bool,
 }
 
 impl Output {
@@ -106,6 +111,8 @@ impl Output {
             points: None,
             points_stored: (0, 0),
             guard,
+            lost: None,
+            checked: false,
         })
     }
 
@@ -118,12 +125,16 @@ impl Output {
         guard: Option<Guard>,
         notes: Vec<(String, String)>,
         points: Points,
+        ledger: Arc<Ledger>,
     ) -> Result<Self, Error> {
         let (checkpoints, points) = (Some(checkpoints), Some(points));
-        Ok(Self { checkpoints, notes, points, began: true, ..Self::of_log(order, layout, http, guard)? })
+        let output = Self::of_log(order, layout, http, guard)?;
+        let results = output.results.noted_in(ledger);
+        Ok(Self { results, checkpoints, notes, points, began: true, ..output })
     }
 
-    /// For what a lost runner left: of the checkpoints, those that its program wrote.
+    /// For what a lost runner left: what its program wrote since that runner stored it last. The ledger tells what
+    /// that is; of a runner of an earlier release, which kept none, the times of files do.
     pub(crate) fn salvaged(
         order: &WorkOrder,
         layout: &Layout,
@@ -132,18 +143,24 @@ impl Output {
         points: Points,
         guard: Option<Guard>,
     ) -> Result<Self, Error> {
-        let checkpoints = match past.started {
-            None => None,
-            Some(start) => {
-                let start = Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
-                let start = UNIX_EPOCH + start.saturating_sub(CLOCK_SLACK);
-                let mut upload = Upload::new(bucket(order, http, guard.clone())?, CHECKPOINTS.to_owned());
-                upload.adopt_older(&layout.checkpoints, "", start);
-                Some(upload)
-            }
-        };
-        let (began, notes, points) = (past.started.is_some(), past.notes.clone(), Some(points));
-        Ok(Self { checkpoints, notes, began, points, ..Self::of_log(order, layout, http, guard)? })
+        let known = Known::read(&layout.ledger).map_err(Error::StageOut)?;
+        let checkpoints = Upload::new(bucket(order, http, guard.clone())?, CHECKPOINTS.to_owned());
+        let mut checkpoints = checkpoints.giving_way();
+        let mut output = Self::of_log(order, layout, http, guard)?;
+        if let Some(known) = &known {
+            let ledger = Arc::new(Ledger::go_on(&layout.ledger).map_err(Error::StageOut)?);
+            output.results = output.results.noted_in(Arc::clone(&ledger));
+            output.results.resume(known, &layout.root);
+            checkpoints = checkpoints.noted_in(ledger);
+            checkpoints.resume(known, &layout.root);
+        } else if let Some(start) = past.started {
+            let start = UNIX_EPOCH + Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
+            checkpoints.adopt_older(&layout.checkpoints, "", start);
+        }
+        output.lost = past.started;
+        output.began = past.started.is_some();
+        output.checkpoints = output.began.then_some(checkpoints);
+        Ok(Self { notes: past.notes.clone(), points: Some(points), ..output })
     }
 
     /// Stores what is new.
@@ -221,7 +238,7 @@ impl Output {
         loop {
             match self.complete_once(order, exit, failure).await {
                 Err(Error::StageOut(error))
-                    if (error.is_transient() || error.is_disk_full()) && begun.elapsed() < patience =>
+                    if (error.is_worth_repeating() || error.is_disk_full()) && begun.elapsed() < patience =>
                 {
                     match &*reporter.told().borrow() {
                         Told::Leave(why) => return Err(Error::Fenced(why.clone())),
@@ -246,26 +263,60 @@ impl Output {
         exit: Option<Exit>,
         failure: Option<&Failure>,
     ) -> Result<(), Error> {
+        let marker_key = format!("{}{MARKER}", self.logs);
+        // Below the first learner's prefix are those of the others.
+        let is_of_another = |key: &str| {
+            order.learner == 1 && (2..=order.learners).any(|n| key.starts_with(&learner_folder(n)))
+        };
+        let is_no_file = |key: &str| is_of_another(key) || key == marker_key;
+        if self.lost.is_some() && !self.checked {
+            self.results.check().await.map_err(Error::StageOut)?;
+            self.give_up_left(&is_of_another).await?;
+            self.checked = true;
+        }
         self.pass().await.map_err(Error::StageOut)?;
         self.results.prune().await.map_err(Error::StageOut)?;
         if self.guard.is_some() && self.began && order.attempt > 1 {
             // What the attempt before this one stored, and this one did not, is no result of the run.
-            let another = |key: &str| (2..=order.learners).any(|n| key.starts_with(&learner_folder(n)));
-            let keep = |key: &str| order.learner == 1 && another(key);
-            self.results.remove_others(&keep).await.map_err(Error::StageOut)?;
+            self.results.remove_others(&is_of_another).await.map_err(Error::StageOut)?;
         }
         self.results.verify().await.map_err(Error::StageOut)?;
+        self.give_up_left(&is_of_another).await?;
+        if self.lost.is_some() {
+            self.results.find_others(&is_no_file).await.map_err(Error::StageOut)?;
+        }
         let marker = Marker {
             run: order.run.as_str(),
             attempt: order.attempt,
             exit,
             failure,
             files: self.results.inventory(),
-            left_out: &self.results.skipped,
+            left_out: self.left_out(),
         };
         let text =
             serde_json::to_vec_pretty(&marker).map_err(|e| Error::file(&self.layout.root, e.into()))?;
-        self.results.put(&format!("{}{MARKER}", self.logs), Bytes::from(text)).await.map_err(Error::StageOut)
+        self.results.put(&marker_key, Bytes::from(text)).await.map_err(Error::StageOut)?;
+        break_point("store:marker");
+        Ok(())
+    }
+
+    /// Gives up what was begun in the store and not completed.
+    async fn give_up_left(&mut self, is_of_another: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), Error> {
+        let since = self.lost.map_or(0, |start| Time::now().since(start));
+        let since = Duration::from_millis(since);
+        self.results.give_up_left(Some(is_of_another), since).await.map_err(Error::StageOut)?;
+        match &mut self.checkpoints {
+            Some(upload) => upload.give_up_left(None, since).await.map_err(Error::StageOut),
+            None => Ok(()),
+        }
+    }
+
+    /// What is not stored, by key, with the reason.
+    fn left_out(&self) -> BTreeMap<String, String> {
+        let mut left_out = self.results.skipped.clone();
+        let checkpoints = self.checkpoints.iter().flat_map(|c| &c.skipped);
+        left_out.extend(checkpoints.map(|(key, why)| (format!("{CHECKPOINTS}{key}"), why.clone())));
+        left_out
     }
 }
 

@@ -13,7 +13,9 @@ use nix::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{cgroup::Cgroup, others::is_command};
+use trainyard_cgroup::Cgroup;
+
+use crate::others::is_command;
 
 /// First and longest pause between looks at whether all are gone.
 const FIRST_LOOK: Duration = Duration::from_millis(2);

@@ -1,6 +1,7 @@
 //! The one place where runs change: an event is journaled, then what follows from it is done.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,13 +11,14 @@ use trainyard_api::{
     RunId, Secret, Time, random_token,
     runner::{Allotment, Demand, EngineName, JobOptions, KEPT_FOLDER, Purpose, Ticket},
 };
+use trainyard_breakpoints::break_point;
 use trainyard_engine::{
     Left, Placement, Watched,
     local::{Queue, Start},
     slurm::node_of,
 };
 use trainyard_lifecycle::{Action, Event, Run, Stamped};
-use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, hash_token};
+use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, ToRemove, hash_token};
 
 use crate::{
     engines::{Attempts, Cluster, Engines},
@@ -46,6 +48,8 @@ pub(crate) struct Parts {
     site: Site,
     /// What programs need not see of this machine.
     private: Private,
+    /// Runs whose folders are being cleaned.
+    cleaning: Mutex<HashSet<RunId>>,
 }
 
 /// Where runners find this server, and how they know it.
@@ -77,7 +81,9 @@ impl Conductor {
         private: Private,
     ) -> Self {
         let (queue, attempts) = (Mutex::new(queue), Attempts::default());
-        let parts = Parts { store, logs, metrics, engines, queue, attempts, passes, node, site, private };
+        let cleaning = Mutex::default();
+        let parts =
+            Parts { store, logs, metrics, engines, queue, attempts, passes, node, site, private, cleaning };
         Self(Arc::new(parts))
     }
 
@@ -423,7 +429,7 @@ impl Conductor {
                 self.give_back(run);
             }
             Action::Announce => self.announce(run),
-            Action::Remove => self.remove(run).await,
+            Action::Remove => self.remove(run),
         }
     }
 
@@ -455,25 +461,58 @@ impl Conductor {
     fn announce(&self, run: &RunId) {
         self.0.logs.close(run);
         self.0.metrics.close(run);
-        // Now: a run that is deleted has no record in a moment.
         let Ok(Record { id, run, spec, .. }) = self.0.store.run(run) else { return };
-        let conductor = self.clone();
-        tokio::spawn(async move {
-            if let Some(engine) = conductor.0.engines.get(spec.engine) {
-                let (attempts, keep) = (run.attempt, run.is_abandoned());
-                engine.clean(&id, Left { attempts, learners: spec.learners(), keep }).await;
-            }
-        });
-    }
-
-    async fn remove(&self, run: &RunId) {
-        let learners = self.0.store.run(run).map_or(1, |r| r.spec.learners());
-        if let Err(error) = self.0.store.remove_run(run).await {
-            tracing::error!(%error, %run, "a run's record cannot be removed");
+        if run.delete_asked {
+            // Its removal does that.
             return;
         }
-        self.0.logs.remove(run, learners);
-        self.0.metrics.remove(run, 1);
+        let left = Left { attempts: run.attempt, learners: spec.learners(), keep: run.is_abandoned() };
+        let conductor = self.clone();
+        tokio::spawn(async move { conductor.clean(&id, spec.engine, left).await });
+    }
+
+    /// Throws away what a run that is over left on its nodes, once its runner has gone. Where that is being done
+    /// already, returns at once, and `false`.
+    pub(crate) async fn clean(&self, run: &RunId, engine: EngineName, left: Left) -> bool {
+        let cleaning = || self.0.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(engine) = self.0.engines.get(engine) else { return true };
+        if !cleaning().insert(run.clone()) {
+            return false;
+        }
+        engine.clean(run, left).await;
+        cleaning().remove(run);
+        true
+    }
+
+    /// Begins to remove a run that is over.
+    fn remove(&self, run: &RunId) {
+        let Ok(Record { id, run, spec, .. }) = self.0.store.run(run) else { return };
+        let run = ToRemove {
+            id,
+            engine: spec.engine,
+            learners: spec.learners(),
+            attempts: run.attempt,
+            abandoned: run.is_abandoned(),
+        };
+        let conductor = self.clone();
+        tokio::spawn(async move { conductor.remove_now(&run).await });
+    }
+
+    /// Removes a run that is over, its record last: until then, what is left of it is found again.
+    pub(crate) async fn remove_now(&self, run: &ToRemove) {
+        let ToRemove { id, engine, learners, attempts, abandoned } = run;
+        let left = Left { attempts: *attempts, learners: *learners, keep: *abandoned };
+        if !self.clean(id, *engine, left).await {
+            return;
+        }
+        break_point("removal:folder");
+        self.0.logs.remove(id, *learners);
+        self.0.metrics.remove(id, 1);
+        break_point("removal:logs");
+        if let Err(error) = self.0.store.remove_run(id).await {
+            tracing::error!(%error, run = %id, "a run's record cannot be removed now");
+        }
+        break_point("removal:record");
     }
 }
 

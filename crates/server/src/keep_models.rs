@@ -7,7 +7,7 @@ use trainyard_store::{Archive, Caller, Error, ModelRecord, Record};
 use trainyard_transfer::Bucket;
 
 use crate::{
-    archive,
+    archive::{self, ArchiveError},
     problem::{Answer, Refusal},
     state::App,
 };
@@ -16,6 +16,10 @@ use crate::{
 const MIN_AGE: Duration = Duration::from_hours(1);
 /// Models that are copied at once; others wait.
 pub(crate) const AT_ONCE: usize = 4;
+
+/// How often a copy is begun whose source changes, or whose store is away, and the pause between.
+const TRIES: u32 = 5;
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a model is copied from.
 pub(crate) struct Source {
@@ -61,13 +65,36 @@ pub(crate) async fn copy(
 ) -> Answer<ModelRecord> {
     let record =
         app.store.add_model(&caller.owner, body, run.as_ref(), Archive::Copying, Time::now()).await?;
-    let (app, model) = (app.clone(), record.clone());
+    begin(app, record.clone(), source);
+    Ok(record)
+}
+
+/// Goes on with what a server before this one was copying when it was stopped: from the start, where it is known
+/// from where.
+pub(crate) async fn resume(app: &App) -> Result<(), Error> {
+    for model in app.store.unfinished_models()? {
+        let run = model.run.as_ref().and_then(|run| app.store.run(run).ok());
+        match run.and_then(|run| Source::of_run(&run).ok()) {
+            Some(source) => begin(app, model, source),
+            None => {
+                // The keys to a folder that somebody named are not kept.
+                let message = "the server was stopped while it copied the model; store it again".to_owned();
+                app.store.set_archive(model.version, Archive::Failed { message }, Time::now()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies a model in the background.
+fn begin(app: &App, model: ModelRecord, source: Source) {
+    let app = app.clone();
     tokio::spawn(async move {
         let _turn = app.copying.acquire().await;
         let archive = match fetch(&app, &source, model.file).await {
             Ok(size) => Archive::Kept { size },
             Err(message) => {
-                tracing::warn!(?run, model = %model.id, why = ?message, "a model could not be stored");
+                tracing::warn!(run = ?model.run, model = %model.id, why = ?message, "a model could not be stored");
                 Archive::Failed { message }
             }
         };
@@ -79,14 +106,23 @@ pub(crate) async fn copy(
         }
         app.copies.notify_waiters();
     });
-    Ok(record)
 }
 
 async fn fetch(app: &App, source: &Source, file: Uuid) -> Result<u64, String> {
     let bucket = Bucket::new(&app.http, &source.connection, &source.bucket).map_err(|e| e.to_string())?;
     let (target, tmp) = (app.folder.model(file), app.folder.tmp());
     let most = app.config.limits.model_bytes;
-    archive::pack(&bucket, &source.prefix, &target, &tmp, most).await.map_err(|e| e.to_string())
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match archive::pack(&bucket, &source.prefix, &target, &tmp, most).await {
+            Err(ArchiveError::Transfer(error)) if tries > 0 && (error.is_moved() || error.is_transient()) => {
+                tracing::warn!(%error, %file, "a model is copied again from the start");
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other.map_err(|e| e.to_string()),
+        }
+    }
 }
 
 /// The version, once it is not being copied any more.

@@ -19,6 +19,7 @@ mod passes;
 mod places;
 mod points;
 mod problem;
+mod reconcile;
 mod recovery;
 mod render;
 mod retention;

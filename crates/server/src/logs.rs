@@ -17,6 +17,7 @@ use std::{
 
 use tokio::sync::watch;
 use trainyard_api::{RunId, Time};
+use trainyard_breakpoints::break_point;
 
 /// Bytes that are looked through for the last lines: a log without line ends is no reason to
 /// read gigabytes.
@@ -233,6 +234,7 @@ impl RunLog {
         writer.size += fresh.len() as u64;
         let size = writer.size;
         drop(writer);
+        break_point("log:appended");
         self.wake();
         Ok(size - base)
     }

@@ -1,15 +1,9 @@
-//! Takes up what an earlier server left: runs that wait, and runs whose runners went on without it.
+//! Takes up what an earlier server left: runs that wait, runs whose runners went on without it, and models that it
+//! was copying. What else it left is found by `reconcile`.
 
-use trainyard_api::{RunId, Time};
-use trainyard_engine::{Engine, Left, local::lock_is_held};
-use trainyard_store::{Archive, Error, Record};
+use trainyard_store::Error;
 
-use crate::state::App;
-
-/// Attempts of a run that is not known any more.
-const SOME_ATTEMPTS: u32 = 100;
-/// The same of its learners.
-const SOME_LEARNERS: u32 = 16;
+use crate::{keep_models, state::App};
 
 /// Adopts all runs that have not ended.
 pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
@@ -26,39 +20,10 @@ pub(crate) async fn adopt(app: &App) -> Result<(), Error> {
     for record in live.iter().filter(|r| r.run.cancel_asked && r.run.active().is_some()) {
         app.conductor.stop(&record.id, record.run.attempt).await;
     }
-    for model in app.store.unfinished_models()? {
-        let message = "the server was stopped while it copied the model; store it again".to_owned();
-        app.store.set_archive(model.version, Archive::Failed { message }, Time::now()).await?;
-    }
-    sweep(app, &live).await;
+    keep_models::resume(app).await?;
     if count > 0 {
         tracing::info!(runs = count, "adopted");
     }
     app.conductor.schedule();
     Ok(())
-}
-
-/// Removes folders on the node of runs that ended while nobody cleaned up.
-async fn sweep(app: &App, live: &[Record]) {
-    // One that is not known any more had a few attempts at most, or is found again after the next start.
-    let how = |run: &RunId| {
-        let unknown = Left { attempts: SOME_ATTEMPTS, learners: SOME_LEARNERS, keep: false };
-        app.store.run(run).map_or(unknown, |r| Left {
-            attempts: r.run.attempt,
-            learners: r.spec.learners(),
-            keep: r.run.is_abandoned(),
-        })
-    };
-    if let Some(cluster) = &app.conductor.engines().slurm {
-        for run in cluster.engine.left().into_iter().filter(|run| !live.iter().any(|r| r.id == *run)) {
-            cluster.engine.clean(&run, how(&run)).await;
-        }
-    }
-    let Ok(folders) = std::fs::read_dir(app.config.node().join("runs")) else { return };
-    for folder in folders.flatten() {
-        let Ok(run) = folder.file_name().to_string_lossy().parse::<RunId>() else { continue };
-        if !live.iter().any(|r| r.id == run) && !lock_is_held(&folder.path()) {
-            app.conductor.engines().local.clean(&run, how(&run)).await;
-        }
-    }
 }

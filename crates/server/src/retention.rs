@@ -1,17 +1,14 @@
-//! Removes records of runs that ended long ago, and zips and archives that nothing needs. Buckets and
-//! stored models are never touched.
+//! Removes runs that ended long ago. Buckets and stored models are never touched.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trainyard_api::Time;
 use trainyard_lifecycle::Event;
 
-use crate::{keep_models, state::App, zips};
+use crate::state::App;
 
 /// Time between looks.
 const PAUSE: Duration = Duration::from_mins(10);
-/// Time between sweeps of zips and archives: each is asked about.
-const BETWEEN_SWEEPS: Duration = Duration::from_hours(24);
 /// Records removed between two breaths: nobody waits for this.
 const BATCH: u32 = 200;
 const BREATH: Duration = Duration::from_millis(100);
@@ -19,16 +16,11 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Looks until the server stops.
 pub(crate) async fn retain(app: App) {
-    let mut swept: Option<Instant> = None;
+    if app.config.keep_days == 0 {
+        return;
+    }
     loop {
-        if app.config.keep_days > 0 {
-            remove_old(&app).await;
-        }
-        if swept.is_none_or(|t| t.elapsed() > BETWEEN_SWEEPS) {
-            zips::sweep(&app).await;
-            keep_models::sweep(&app).await;
-            swept = Some(Instant::now());
-        }
+        remove_old(&app).await;
         tokio::time::sleep(PAUSE).await;
     }
 }

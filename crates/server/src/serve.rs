@@ -34,7 +34,7 @@ use crate::{
     members::Members,
     passes::Passes,
     places::Places,
-    recovery, retention, routes,
+    reconcile, recovery, retention, routes,
     stand_ins::StandIns,
     state::{App, Parts},
     watch::{watch_cluster, watch_local},
@@ -263,6 +263,7 @@ pub async fn serve(
     background.spawn(watch_local(conductor.clone(), ended));
     background.spawn(watch_cluster(conductor));
     background.spawn(retention::retain(app.clone()));
+    background.spawn(reconcile::reconcile(app.clone()));
     let probe = app.clone();
     background.spawn(async move {
         // A dozen interpreters are asked: not while the server is starting.

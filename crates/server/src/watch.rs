@@ -9,7 +9,8 @@ use trainyard_lifecycle::Event;
 
 use crate::conductor::Conductor;
 
-/// Time between looks at this machine. Runners that this server started itself wake it earlier.
+/// Time between looks at this machine. The ends of runners wake it earlier, but for those that have begun a moment
+/// ago and not said yet which process they are.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Time between looks at a cluster: one call each, and changes are seen within a second.
 const CLUSTER_PAUSE: Duration = Duration::from_millis(750);
@@ -19,9 +20,10 @@ const IDLE_PAUSE: Duration = Duration::from_mins(1);
 /// Looks after this machine until the server stops.
 pub(crate) async fn watch_local(conductor: Conductor, ended: Arc<Notify>) {
     loop {
-        let _ = tokio::time::timeout(PAUSE, ended.notified()).await;
+        // At once after a start: whoever died while no server was there is not to be waited for.
         let engine = Arc::clone(&conductor.engines().local);
         look(&conductor, EngineName::Local, &*engine).await;
+        let _ = tokio::time::timeout(PAUSE, ended.notified()).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens of attempts: only their hashes, and only the newest attempt's is worth anything.
 
-use trainyard_api::RunId;
+use trainyard_api::{RunId, Time};
+use trainyard_breakpoints::break_point;
 use trainyard_sqlite::rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{Error, Store, hash_token};
@@ -39,6 +40,18 @@ impl Store {
     /// Keeps the token of an attempt that is placed without a queue.
     pub async fn keep_attempt(&self, run: &RunId, token: AttemptToken) -> Result<(), Error> {
         let run = run.clone();
-        self.db.write(move |c| keep(c, &run, &token)).await
+        self.db.write(move |c| keep(c, &run, &token)).await?;
+        break_point("store:attempt");
+        Ok(())
+    }
+
+    /// Forgets the tokens of runs that ended before `limit`: no runner of theirs asks any more. Returns how many.
+    pub async fn forget_attempts(&self, limit: Time) -> Result<usize, Error> {
+        self.db
+            .write(move |c| {
+                let sql = "DELETE FROM attempts WHERE run IN (SELECT id FROM runs WHERE finished_at < ?1)";
+                Ok(c.prepare_cached(sql)?.execute([limit.0])?)
+            })
+            .await
     }
 }

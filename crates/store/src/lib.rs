@@ -23,7 +23,7 @@ pub use attempts::AttemptToken;
 pub use definitions::DefinitionRecord;
 pub use error::Error;
 pub use models::{Archive, ModelRecord};
-pub use runs::{Applied, Record, Which};
+pub use runs::{Applied, Record, ToRemove, Which};
 pub use seal::Sealer;
 pub use spec::Spec;
 pub use tokens::{Caller, hash_token};

@@ -1,6 +1,9 @@
 //! Runs and their journals. A change of a run and the event that caused it are one transaction.
 
-use trainyard_api::{RunId, RunState, Time};
+use std::collections::HashSet;
+
+use trainyard_api::{RunId, RunState, Time, runner::EngineName};
+use trainyard_breakpoints::break_point;
 use trainyard_lifecycle::{Action, Event, Run, Stamped, apply, fold};
 use trainyard_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -30,6 +33,21 @@ pub struct Applied {
     pub changed: bool,
     /// What is to be done.
     pub actions: Vec<Action>,
+}
+
+/// A run that is over and is to be removed: what has to be known to clean up behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToRemove {
+    /// Its id.
+    pub id: RunId,
+    /// Who placed its runners.
+    pub engine: EngineName,
+    /// How many learners it had.
+    pub learners: u32,
+    /// How many attempts it had.
+    pub attempts: u32,
+    /// What it wrote was not stored, and is on its node.
+    pub abandoned: bool,
 }
 
 /// Which runs of an owner.
@@ -116,6 +134,7 @@ impl Store {
                 Ok::<_, Error>(number)
             })
             .await?;
+        break_point("store:submitted");
         Ok(record)
     }
 
@@ -185,7 +204,8 @@ impl Store {
         token: Option<AttemptToken>,
     ) -> Result<Applied, Error> {
         let id = id.clone();
-        self.db
+        let applied = self
+            .db
             .write(move |c| {
                 let mut find = c.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
                 let text: Option<String> = find.query_row([id.as_str()], |r| r.get(0)).optional()?;
@@ -208,21 +228,28 @@ impl Store {
                     }
                 }
                 let changed = run != before;
+                let last = events.last().filter(|_| changed).map(|e| point(&e.event));
                 if changed {
-                    c.prepare_cached("UPDATE runs SET run = ?2, state = ?3, finished_at = ?4 WHERE id = ?1")?
-                        .execute(params![
-                            id.as_str(),
-                            serde_json::to_string(&run)?,
-                            run.api_state().as_str(),
-                            run.finished_at.map(|t| t.0)
-                        ])?;
+                    let sql = "UPDATE runs SET run = ?2, state = ?3, finished_at = ?4, to_remove = ?5 WHERE id = ?1";
+                    c.prepare_cached(sql)?.execute(params![
+                        id.as_str(),
+                        serde_json::to_string(&run)?,
+                        run.api_state().as_str(),
+                        run.finished_at.map(|t| t.0),
+                        run.is_ended() && run.delete_asked
+                    ])?;
                     if let Some(token) = token.filter(|t| t.attempt == run.attempt) {
                         attempts::keep(c, &id, &token)?;
                     }
                 }
-                Ok(Applied { run, changed, actions })
+                Ok::<_, Error>((Applied { run, changed, actions }, last.flatten()))
             })
-            .await
+            .await;
+        let (applied, point) = applied?;
+        if let Some(point) = point {
+            break_point(point);
+        }
+        Ok(applied)
     }
 
     /// The journal of a run.
@@ -254,11 +281,57 @@ impl Store {
             .await
     }
 
+    /// Runs that are over and that nobody wants any more, oldest first, at most `most`: their records are still here,
+    /// because something of them is. A record that cannot be read is one of them.
+    pub async fn runs_to_remove(&self, most: u32) -> Result<Vec<ToRemove>, Error> {
+        self.db
+            .read_long(move |c| {
+                let mut query = c.prepare_cached(
+                    "SELECT id, run, spec FROM runs WHERE to_remove = 1 ORDER BY number LIMIT ?1",
+                )?;
+                let mut rows = query.query([most])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let id: String = row.get(0)?;
+                    let id = id.parse().map_err(|e| Error::Record(format!("{e}")))?;
+                    let run = serde_json::from_str::<Run>(&row.get::<_, String>(1)?);
+                    // Without its secrets: nobody needs them for this.
+                    let spec = serde_json::from_str::<Spec>(&row.get::<_, String>(2)?);
+                    found.push(ToRemove {
+                        id,
+                        engine: spec.as_ref().map_or(EngineName::Local, |s| s.engine),
+                        learners: spec.as_ref().map_or(1, Spec::learners),
+                        attempts: run.as_ref().map_or(0, |r| r.attempt),
+                        abandoned: run.is_ok_and(|r| r.is_abandoned()),
+                    });
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Which of these runs have a record.
+    pub async fn known(&self, ids: Vec<RunId>) -> Result<HashSet<RunId>, Error> {
+        self.db
+            .read_long(move |c| {
+                let mut query = c.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?;
+                let mut known = HashSet::new();
+                for id in ids {
+                    if query.exists([id.as_str()])? {
+                        known.insert(id);
+                    }
+                }
+                Ok(known)
+            })
+            .await
+    }
+
     /// Ids of runs that ended before `limit`, oldest end first.
     pub fn ended_before(&self, limit: Time, most: u32) -> Result<Vec<RunId>, Error> {
         self.db.read(|c| {
-            let mut query =
-                c.prepare_cached("SELECT id FROM runs WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2")?;
+            let mut query = c.prepare_cached(
+                "SELECT id FROM runs WHERE finished_at < ?1 AND to_remove = 0 ORDER BY finished_at LIMIT ?2",
+            )?;
             let rows = query.query_map(params![limit.0, most], |r| r.get::<_, String>(0))?;
             let ids: Vec<String> = rows.collect::<Result<_, _>>()?;
             ids.iter().map(|id| id.parse().map_err(|e| Error::Record(format!("{e}")))).collect()
@@ -278,6 +351,21 @@ impl Store {
             let mut query = c.prepare_cached("SELECT count(*) FROM runs WHERE state = ?1")?;
             states.into_iter().map(|s| Ok((s, query.query_row([s.as_str()], |r| r.get(0))?))).collect()
         })
+    }
+}
+
+/// The break point behind the journal's commit of an event.
+fn point(event: &Event) -> Option<&'static str> {
+    match event {
+        Event::Placed { .. } => Some("journal:placed"),
+        Event::Claimed { .. } => Some("journal:claimed"),
+        Event::Started { .. } => Some("journal:started"),
+        Event::Exited { .. } => Some("journal:exited"),
+        Event::Finished { .. } => Some("journal:finished"),
+        Event::Lost { .. } => Some("journal:lost"),
+        Event::CancelAsked => Some("journal:cancel"),
+        Event::DeleteAsked => Some("journal:delete"),
+        _ => None,
     }
 }
 

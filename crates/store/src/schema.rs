@@ -2,7 +2,7 @@
 
 use trainyard_sqlite::Migration;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[FIRST, RUNS_BY_NAME, USERS_AND_VERSIONS];
+pub(crate) const MIGRATIONS: &[Migration] = &[FIRST, RUNS_BY_NAME, USERS_AND_VERSIONS, RUNS_TO_REMOVE];
 
 const FIRST: Migration = Migration {
     name: "runs, journal, definitions, models, tokens",
@@ -119,6 +119,18 @@ const USERS_AND_VERSIONS: Migration = Migration {
     ",
 };
 
+/// Runs whose owner deleted them and that are over: their record is what tells that they are to be removed, and goes
+/// last. Before, nobody looked for those whose removal was cut short.
+const RUNS_TO_REMOVE: Migration = Migration {
+    name: "runs to be removed",
+    sql: "
+    ALTER TABLE runs ADD COLUMN to_remove INTEGER NOT NULL DEFAULT 0;
+    UPDATE runs SET to_remove = 1
+        WHERE finished_at IS NOT NULL AND coalesce(json_extract(run, '$.delete_asked'), 0);
+    CREATE INDEX runs_to_remove ON runs (number) WHERE to_remove = 1;
+    ",
+};
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -131,7 +143,12 @@ mod tests {
 
     /// What each version that landed wrote, as SQL text: of a run that ended, one that waits, a
     /// definition, a model and a token.
-    const LANDED: [&str; 2] = [include_str!("../fixtures/1.sql"), include_str!("../fixtures/2.sql")];
+    const LANDED: [&str; 3] = [
+        include_str!("../fixtures/1.sql"),
+        include_str!("../fixtures/2.sql"),
+        // And one whose owner deleted it, when the server was killed before it was removed.
+        include_str!("../fixtures/3.sql"),
+    ];
 
     fn schema(path: &Path) -> Vec<String> {
         let c = Connection::open(path).unwrap();
@@ -156,10 +173,12 @@ mod tests {
             assert_eq!(results.connection.secret_access_key.expose(), "the results' secret");
             assert!(store.is_consistent(&ended.id).unwrap());
             assert_eq!(store.live().await.unwrap().0.len(), 1);
+            let removed = store.runs_to_remove(10).await.unwrap();
+            assert_eq!(removed.len(), usize::from(n == 2), "the record of a deleted run is forgotten");
             let named = store.runs("someone", Which::Named("old".to_owned()), None, 10).await.unwrap();
-            assert_eq!(named.len(), 2);
+            assert_eq!(named.len(), 2 + removed.len());
             let by_id = Which::IdBegins("training-00000000".to_owned());
-            assert_eq!(store.runs("someone", by_id, None, 10).await.unwrap().len(), 2);
+            assert_eq!(store.runs("someone", by_id, None, 10).await.unwrap().len(), 2 + removed.len());
             assert_eq!(store.caller("ty_a-token").unwrap().unwrap().owner, "someone");
             let user = store.user("someone").unwrap().unwrap();
             assert_eq!((user.admin, user.password, user.generation), (true, None, 0));

@@ -28,7 +28,8 @@ use nix::{
     unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
 };
 use trainyard_api::{RunId, runner::Ticket};
-use trainyard_engine::local::{ForkRequest, RunnerEnded};
+use trainyard_breakpoints::break_point;
+use trainyard_engine::local::{ForkRequest, RunnerEnded, take_lock};
 
 use crate::runner;
 
@@ -110,6 +111,9 @@ impl ForkServer {
         let ForkRequest { folder, ticket } = request;
         let log = OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join("runner.log"))?;
         let nothing = File::open("/dev/null")?;
+        // The runner inherits it, and so is there from its first moment on.
+        let lock = take_lock(&folder)?;
+        break_point("fork-server:asked");
         let of = (ticket.run.clone(), ticket.attempt);
         // SAFETY: after a fork only the calling thread lives on in the child, so that a lock which
         // another thread held would stay locked for ever. This process has one thread: it starts
@@ -119,14 +123,24 @@ impl ForkServer {
         match forked? {
             ForkResult::Parent { child } => {
                 self.runners.insert(child, of);
+                break_point("fork-server:forked");
                 Ok(())
             }
-            ForkResult::Child => std::process::exit(self.become_runner(&nothing, &log, &folder, ticket)),
+            ForkResult::Child => {
+                std::process::exit(self.become_runner(&nothing, &log, &folder, ticket, lock))
+            }
         }
     }
 
     /// What the child does, to its end.
-    fn become_runner(&self, nothing: &File, log: &File, folder: &Path, ticket: Ticket) -> i32 {
+    fn become_runner(
+        &self,
+        nothing: &File,
+        log: &File,
+        folder: &Path,
+        ticket: Ticket,
+        lock: Option<File>,
+    ) -> i32 {
         let prepared = dup2_stdin(nothing)
             .and_then(|()| dup2_stdout(log))
             .and_then(|()| dup2_stderr(log))
@@ -141,7 +155,7 @@ impl ForkServer {
         if let Ok(name) = std::ffi::CString::new(ticket.run.as_str().replacen("training", "run", 1)) {
             let _ = prctl::set_name(&name);
         }
-        runner::run(folder, ticket)
+        runner::run(folder, ticket, lock)
     }
 
     /// Answers for runners that have ended.

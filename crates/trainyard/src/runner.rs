@@ -1,6 +1,7 @@
 //! A runner's process: one attempt, its own log on stderr, which lies in the run's folder.
 
 use std::{
+    fs::File,
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -13,9 +14,9 @@ use trainyard_runner::{Error, Job, Munge, Role};
 /// Threads that move data; the rest of a runner waits.
 const THREADS: usize = 2;
 
-/// Works off the attempt of `ticket` in `folder`; returns the exit code of the process.
-pub(crate) fn run(folder: &Path, ticket: Ticket) -> i32 {
-    i32::from(work(trainyard_runner::run(folder, ticket)) == Ended::Badly)
+/// Works off the attempt of `ticket` in `folder`, whose lock this process may have already; returns its exit code.
+pub(crate) fn run(folder: &Path, ticket: Ticket, lock: Option<File>) -> i32 {
+    i32::from(work(trainyard_runner::run(folder, ticket, lock)) == Ended::Badly)
 }
 
 /// `trainyard runner`: what an engine's own queue starts.

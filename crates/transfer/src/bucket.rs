@@ -15,7 +15,7 @@ use url::Url;
 use crate::{Error, Http, endpoint, error::chain, normalize_endpoint};
 
 /// How long a signature stays good: longer than any single request, retries are signed anew.
-const VALID: Duration = Duration::from_hours(1);
+pub(crate) const VALID: Duration = Duration::from_hours(1);
 
 /// Longest wait for an answer, and longest silence in the middle of one.
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
@@ -128,7 +128,7 @@ impl Bucket {
                     list.with_continuation_token(token.as_str());
                 }
                 let response = self.send(Method::GET, list.sign(VALID), &Map::new(), None, &what).await?;
-                let text = read_up_to(response, MOST_OF_PAGE, &what).await?;
+                let text = read_page(response, &what).await?;
                 ListObjectsV2::parse_response(&text)
                     .map_err(|e| Error::Unreadable { what: what.clone(), cause: chain(&e) })
             };
@@ -160,7 +160,7 @@ impl Bucket {
                 list.with_start_after(after);
             }
             let response = self.send(Method::GET, list.sign(VALID), &Map::new(), None, &what).await?;
-            let text = read_up_to(response, MOST_OF_PAGE, &what).await?;
+            let text = read_page(response, &what).await?;
             ListObjectsV2::parse_response(&text)
                 .map_err(|e| Error::Unreadable { what: what.clone(), cause: chain(&e) })
         })
@@ -230,7 +230,7 @@ impl Bucket {
         self.send(Method::POST, url, &Map::new(), Some(body.into()), what).await
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: Url,
@@ -305,6 +305,11 @@ async fn answer(response: Response, what: &str) -> Error {
     Error::Answer { what: what.to_owned(), status: status.as_u16(), code, message }
 }
 
+/// The text of an answer that lists something or says what was done.
+pub(crate) async fn read_page(response: Response, what: &str) -> Result<String, Error> {
+    read_up_to(response, MOST_OF_PAGE, what).await
+}
+
 /// The text of an answer, which has to end before `most` bytes and must not stall.
 async fn read_up_to(mut response: Response, most: usize, what: &str) -> Result<String, Error> {
     let mut bytes = Vec::new();
@@ -323,7 +328,7 @@ async fn read_up_to(mut response: Response, most: usize, what: &str) -> Result<S
 }
 
 /// Error bodies have two plain fields of interest; some stores send broken XML around them.
-fn between(text: &str, open: &str, close: &str) -> Option<String> {
+pub(crate) fn between(text: &str, open: &str, close: &str) -> Option<String> {
     let start = text.find(open)? + open.len();
     let end = text[start..].find(close)? + start;
     let plain = text[start..end]

@@ -84,6 +84,16 @@ impl Cache {
         Ok(Self { root: folder.to_owned() })
     }
 
+    /// Removes what was being fetched into the cache in `folder` when its runner was killed: nobody has it locked.
+    /// Returns how many. A cache that is not there has none.
+    pub fn sweep(folder: &Path) -> usize {
+        let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = folders.filter_map(|f| std::fs::read_dir(f.path()).ok()).flatten().flatten();
+        let parts = files.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "part"));
+        let is_free = |part: &PathBuf| File::open(part).is_ok_and(|f| f.try_lock().is_ok());
+        parts.filter(is_free).filter(|part| std::fs::remove_file(part).is_ok()).count()
+    }
+
     /// Where the entry of `object` is or would be.
     pub(crate) fn entry(&self, bucket: &Bucket, object: &Object) -> PathBuf {
         let mut hash = Sha256::new();

@@ -48,7 +48,7 @@ pub enum Error {
         /// What came.
         found: String,
     },
-    /// The object changed while it was fetched.
+    /// The object changed while it was fetched, again and again where that was tried again.
     #[error("{0} was changed in the bucket while it was being fetched")]
     Changed(String),
     /// The store's XML could not be read.
@@ -106,10 +106,27 @@ impl Error {
             }
             Self::Answer { status, code, .. } => {
                 // A full store too: somebody will make room, and results exist only once.
+                // Some say 200 first, and the error in the body.
                 matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 507)
-                    || code == "RequestTimeout"
-                    || code == "BadDigest"
+                    || matches!(
+                        code.as_str(),
+                        "RequestTimeout" | "BadDigest" | "InternalError" | "SlowDown" | "ServiceUnavailable"
+                    )
             }
+            _ => false,
+        }
+    }
+
+    /// Whether doing all of it anew may help: what was begun in the store is gone.
+    pub fn is_worth_repeating(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Answer { code, .. } if code == "NoSuchUpload")
+    }
+
+    /// Whether what was listed is not there any more as it was: another version of it is, or none.
+    pub fn is_moved(&self) -> bool {
+        match self {
+            Self::Changed(_) => true,
+            Self::Answer { status: 404, code, .. } => code != "NoSuchBucket",
             _ => false,
         }
     }

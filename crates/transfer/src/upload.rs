@@ -3,21 +3,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::Metadata,
+    fs::{File, Metadata},
     os::unix::fs::MetadataExt,
-    path::Path,
-    time::{Duration, SystemTime},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use trainyard_breakpoints::break_point;
 
 use crate::{
-    Bucket, Error, Guard,
+    Bucket, Error, Guard, Ledger,
     beneath::{Beneath, Entry},
+    ledger::Copied,
+    parts::{Uploads, etag_of},
     put::SINGLE,
+    walk::{Found, says_gone},
 };
 
 /// Files on the way at once.
@@ -36,74 +40,131 @@ pub struct Stored {
 pub type Inventory = BTreeMap<String, Stored>;
 
 /// When a file was last looked at: stored again only when this differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    size: u64,
-    modified: (i64, i64),
-    inode: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    pub(crate) size: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub(crate) modified: (i64, i64),
+    pub(crate) inode: u64,
 }
 
 impl Version {
-    fn of(m: &Metadata) -> Self {
+    pub(crate) fn of(m: &Metadata) -> Self {
         Self { size: m.size(), modified: (m.mtime(), m.mtime_nsec()), inode: m.ino() }
     }
 }
 
 /// A stored file, and where it came from.
 #[derive(Clone, Debug)]
-struct Kept {
-    version: Version,
-    stored: Stored,
-    /// Absent for what was never a file.
-    source: Option<Source>,
+pub(crate) struct Kept {
+    pub(crate) version: Version,
+    pub(crate) stored: Stored,
+    /// Absent for what was never a file, and for what cannot be looked for any more.
+    pub(crate) source: Option<Source>,
 }
 
 /// Where a file is.
 #[derive(Clone, Debug)]
-struct Source {
-    beneath: Beneath,
-    name: String,
+pub(crate) struct Source {
+    pub(crate) beneath: Beneath,
+    /// The folder that `beneath` is.
+    pub(crate) folder: PathBuf,
+    pub(crate) name: String,
+}
+
+impl Source {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.beneath.look(&self.name).is_err_and(|e| says_gone(&e))
+    }
 }
 
 /// A file to store.
-struct Wanted {
-    key: String,
-    source: Source,
-    version: Version,
-    modified: Option<SystemTime>,
+pub(crate) struct Wanted {
+    pub(crate) key: String,
+    pub(crate) source: Source,
+    pub(crate) version: Version,
+    pub(crate) modified: Option<SystemTime>,
 }
 
-/// What a folder holds.
+/// What became of it.
+enum Outcome {
+    Stored(Stored),
+    /// What is there stays, for this reason.
+    LeftOut(&'static str),
+}
+
+/// Uploads in parts that are open, for the ledger too.
 #[derive(Default)]
-struct Found {
-    /// What is new or changed.
-    files: Vec<Wanted>,
-    /// Why the machine could not tell everything: nobody may say that all is stored then.
-    failed: Option<Error>,
+pub(crate) struct Open {
+    pub(crate) ledger: Option<Arc<Ledger>>,
+    pub(crate) list: Mutex<Vec<(String, String)>>,
+}
+
+impl Uploads for Open {
+    fn began(&self, key: &str, id: &str) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push((key.to_owned(), id.to_owned()));
+        if let Some(ledger) = &self.ledger {
+            ledger.began(key, id);
+        }
+    }
+
+    fn ended(&self, key: &str, id: &str) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).retain(|(k, i)| (&**k, &**i) != (key, id));
+        if let Some(ledger) = &self.ledger {
+            ledger.ended(key, id);
+        }
+    }
 }
 
 /// The upload of one run.
 pub struct Upload {
-    bucket: Bucket,
-    prefix: String,
-    stored: BTreeMap<String, Kept>,
+    pub(crate) bucket: Bucket,
+    pub(crate) prefix: String,
+    pub(crate) stored: BTreeMap<String, Kept>,
     /// Keys that come from elsewhere: files of the same key are not stored.
-    elsewhere: BTreeSet<String>,
+    pub(crate) elsewhere: BTreeSet<String>,
     /// Links that were left out, by the key they would have had, with the reason.
     pub skipped: BTreeMap<String, String>,
+    pub(crate) open: Open,
+    /// What an earlier runner was about to store when it was lost: perhaps it is there.
+    pub(crate) doubtful: BTreeMap<String, Source>,
+    /// What was known of what is there, where others store as well: by key, its ETag. What is neither that nor
+    /// older than the file is theirs.
+    pub(crate) gives_way: Option<BTreeMap<String, String>>,
+    /// What is there and was stored by nobody that is known.
+    pub(crate) others: Inventory,
+    /// Files were stored in parts, or an earlier runner may have begun to.
+    pub(crate) in_parts: bool,
 }
 
 impl Upload {
     /// Into `bucket` below `prefix`, which ends in a slash.
     pub fn new(bucket: Bucket, prefix: String) -> Self {
-        let (stored, elsewhere, skipped) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { bucket, prefix, stored, elsewhere, skipped }
+        Self {
+            bucket,
+            prefix,
+            stored: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
+            skipped: BTreeMap::new(),
+            open: Open::default(),
+            doubtful: BTreeMap::new(),
+            gives_way: None,
+            others: Inventory::new(),
+            in_parts: false,
+        }
     }
 
     /// With a guard, which is asked before every change.
     #[must_use]
     pub fn guarded(mut self, guard: Option<Guard>) -> Self {
         self.bucket = self.bucket.guarded(guard);
+        self
+    }
+
+    /// With a ledger for whoever comes after this runner.
+    #[must_use]
+    pub fn noted_in(mut self, ledger: Arc<Ledger>) -> Self {
+        self.open.ledger = Some(ledger);
         self
     }
 
@@ -129,18 +190,17 @@ impl Upload {
         if self.stored.get(key).is_some_and(|e| e.version == version) {
             return Ok(());
         }
-        let source = Source { beneath, name: name.to_owned() };
+        let source = Source { beneath, folder: folder.to_owned(), name: name.to_owned() };
         self.store(vec![Wanted { key: key.to_owned(), source, version, modified: None }]).await
     }
 
     async fn store(&mut self, wanted: Vec<Wanted>) -> Result<(), Error> {
-        let bucket = &self.bucket;
-        let prefix = &self.prefix;
+        self.in_parts |= wanted.iter().any(|w| w.version.size > SINGLE);
+        let upload = &*self;
         let results: Vec<_> = stream::iter(wanted)
             .map(|wanted| async move {
-                let key = format!("{prefix}{}", wanted.key);
                 let result = match wanted.source.beneath.file(&wanted.source.name) {
-                    Ok(file) => bucket.put_opened(&key, &file, wanted.version.size).await,
+                    Ok(file) => upload.store_one(&wanted, &file).await,
                     Err(e) => Err(Error::file(Path::new(&wanted.source.name), e)),
                 };
                 (wanted, result)
@@ -151,9 +211,14 @@ impl Upload {
         let mut first = None;
         for (Wanted { key, source, version, .. }, result) in results {
             match result {
-                Ok((size, etag)) => {
-                    let entry = Stored { size, etag };
-                    self.stored.insert(key, Kept { version, stored: entry, source: Some(source) });
+                Ok(Outcome::Stored(stored)) => {
+                    self.skipped.remove(&key);
+                    self.doubtful.remove(&key);
+                    self.stored.insert(key, Kept { version, stored, source: Some(source) });
+                }
+                Ok(Outcome::LeftOut(why)) => {
+                    self.doubtful.remove(&key);
+                    self.skipped.insert(key, why.to_owned());
                 }
                 // Temporary files come and go while a program runs.
                 Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -166,19 +231,69 @@ impl Upload {
         first.map_or(Ok(()), Err)
     }
 
-    /// Takes what is in `folder` now for stored: it was fetched from there.
-    pub fn adopt(&mut self, folder: &Path, below: &str) {
-        self.adopt_older(folder, below, SystemTime::now() + Duration::from_secs(1));
+    /// Stores one file, between two lines of the ledger.
+    async fn store_one(&self, wanted: &Wanted, file: &File) -> Result<Outcome, Error> {
+        let key = format!("{}{}", self.prefix, wanted.key);
+        if let Some(known) = &self.gives_way
+            && let Some(stays) = self.what_stays(&key, known.get(&key), wanted, file).await?
+        {
+            return Ok(stays);
+        }
+        let note = |stored| self.note(&wanted.key, &wanted.source, wanted.version, stored);
+        let ledger = self.open.ledger.as_ref();
+        if let Some(ledger) = ledger {
+            ledger.storing(note(None));
+            break_point("ledger:storing");
+        }
+        let (size, etag) = self.bucket.put_opened(&key, file, wanted.version.size, &self.open).await?;
+        break_point("store:put");
+        let stored = Stored { size, etag };
+        if let Some(ledger) = ledger {
+            ledger.copied([note(Some(stored.clone()))]);
+            break_point("ledger:stored");
+        }
+        Ok(Outcome::Stored(stored))
     }
 
-    /// The same for files that were last written before `limit`.
-    pub fn adopt_older(&mut self, folder: &Path, below: &str, limit: SystemTime) {
-        for Wanted { key, source, version, modified } in self.collect(folder, below).files {
-            if modified.is_some_and(|t| t < limit) {
-                let stored = Stored { size: version.size, etag: String::new() };
-                self.stored.insert(key, Kept { version, stored, source: Some(source) });
-            }
+    /// A line of the ledger.
+    pub(crate) fn note(
+        &self,
+        key: &str,
+        source: &Source,
+        version: Version,
+        stored: Option<Stored>,
+    ) -> Copied {
+        Copied {
+            key: format!("{}{key}", self.prefix),
+            folder: self.open.ledger.as_ref().map_or_else(PathBuf::new, |l| l.below(&source.folder)),
+            name: source.name.clone(),
+            version,
+            stored,
         }
+    }
+
+    /// Looks at what is there where others store as well: it stays where it is the file already, or where
+    /// somebody stored it later than the file was written. `known`: the ETag of what may be replaced.
+    async fn what_stays(
+        &self,
+        key: &str,
+        known: Option<&String>,
+        wanted: &Wanted,
+        file: &File,
+    ) -> Result<Option<Outcome>, Error> {
+        let Some(there) = self.bucket.stat(key).await? else { return Ok(None) };
+        let size = wanted.version.size;
+        if there.size == size
+            && etag_of(file, size).map_err(|e| Error::file(Path::new(key), e))? == there.etag
+        {
+            return Ok(Some(Outcome::Stored(Stored { size, etag: there.etag })));
+        }
+        if known == Some(&there.etag) {
+            return Ok(None);
+        }
+        let age = wanted.modified.and_then(|m| m.elapsed().ok()).unwrap_or_default();
+        let is_later = there.age.is_some_and(|there| there < age);
+        Ok(is_later.then_some(Outcome::LeftOut("another run has stored a later one under its name")))
     }
 
     /// Stores `bytes` under one key below the prefix.
@@ -190,35 +305,45 @@ impl Upload {
         Ok(())
     }
 
-    /// Takes away what was stored from files that are no longer there: a checkpoint that the
+    /// Takes away what was stored, or is in doubt, from files that are no longer there: a checkpoint that the
     /// program replaced is not part of its results.
     pub async fn prune(&mut self) -> Result<(), Error> {
-        let is_gone = |e: &Kept| {
-            e.source.as_ref().is_some_and(|s| s.beneath.look(&s.name).is_err_and(|e| says_gone(&e)))
-        };
-        let gone: Vec<String> =
-            self.stored.iter().filter(|(_, e)| is_gone(e)).map(|(k, _)| k.clone()).collect();
+        let kept = self.stored.iter().filter_map(|(key, e)| Some((key, e.source.as_ref()?)));
+        let gone = kept.chain(&self.doubtful).filter(|(_, source)| source.is_gone());
+        let gone: Vec<String> = gone.map(|(key, _)| key.clone()).collect();
         for key in gone {
-            self.bucket.delete(&format!("{}{key}", self.prefix)).await?;
+            let whole = format!("{}{key}", self.prefix);
+            self.bucket.delete(&whole).await?;
+            break_point("store:removed");
+            if let Some(ledger) = &self.open.ledger {
+                ledger.removed(&whole);
+            }
             self.stored.remove(&key);
+            self.doubtful.remove(&key);
         }
         Ok(())
     }
 
-    /// Takes away what others have stored below the prefix, but for keys below it that are to be kept.
+    /// Takes away what others have stored below the prefix, but for keys below it that are to be kept, and for
+    /// what may be a file here that cannot be read.
     pub async fn remove_others(&mut self, keep: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), Error> {
+        let is_unread = |key: &str| {
+            let mut unread = self.skipped.keys().map(|s| s.trim_end_matches('/'));
+            unread.any(|s| key.strip_prefix(s).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        };
         for object in self.bucket.list(&self.prefix).await? {
             let below = object.key.strip_prefix(&self.prefix);
-            if !below.is_some_and(|k| self.stored.contains_key(k) || keep(k)) {
+            if !below.is_some_and(|k| self.stored.contains_key(k) || keep(k) || is_unread(k)) {
                 self.bucket.delete(&object.key).await?;
             }
         }
         Ok(())
     }
 
-    /// What is stored, with keys below the prefix.
+    /// What is there, with keys below the prefix.
     pub fn inventory(&self) -> Inventory {
-        self.stored.iter().map(|(k, e)| (k.clone(), e.stored.clone())).collect()
+        let stored = self.stored.iter().map(|(k, e)| (k.clone(), e.stored.clone()));
+        stored.chain(self.others.clone()).collect()
     }
 
     /// Makes sure that what was put together from parts is there as a whole: asks the store for
@@ -242,77 +367,4 @@ impl Upload {
         }
         Ok(())
     }
-
-    /// Files below `folder` that are new or changed, with their keys. Links are followed to files
-    /// inside, and left out where they lead elsewhere; sockets, pipes and devices are no results.
-    fn collect(&mut self, folder: &Path, below: &str) -> Found {
-        let mut found = Found::default();
-        match Beneath::new(folder) {
-            Ok(beneath) => self.collect_in(&beneath, "", below, &mut found),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => self.cannot_read(below, e, &mut found),
-        }
-        found
-    }
-
-    fn skip(&mut self, key: &str, why: String) {
-        self.skipped.insert(key.to_owned(), why);
-    }
-
-    /// What the program made unreadable is left out; where the machine is to blame, it is an error.
-    fn cannot_read(&mut self, key: &str, error: std::io::Error, found: &mut Found) {
-        self.skip(key, format!("it cannot be read: {error}"));
-        if is_machines(&error) {
-            found.failed.get_or_insert(Error::file(Path::new(key), error));
-        }
-    }
-
-    fn collect_in(&mut self, beneath: &Beneath, at: &str, below: &str, found: &mut Found) {
-        let names = match beneath.names(at) {
-            Ok(names) => names,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-            Err(e) => return self.cannot_read(&format!("{below}{at}"), e, found),
-        };
-        for name in names {
-            let name = match name {
-                Ok(name) => format!("{at}{name}"),
-                Err(name) => {
-                    self.skip(&format!("{below}{at}{name}"), "its name is not UTF-8".to_owned());
-                    continue;
-                }
-            };
-            let key = format!("{below}{name}");
-            match beneath.look(&name) {
-                Ok(Entry::Folder) => self.collect_in(beneath, &format!("{name}/"), below, found),
-                Ok(Entry::LinkOut) => {
-                    let why = "it is a link, and not one to a file in the same folder of results";
-                    self.skip(&key, why.to_owned());
-                }
-                Ok(Entry::File(metadata)) => {
-                    let version = Version::of(&metadata);
-                    let wanted = !self.elsewhere.contains(&key);
-                    if wanted && self.stored.get(&key).is_none_or(|e| e.version != version) {
-                        let source = Source { beneath: beneath.clone(), name };
-                        found.files.push(Wanted { key, source, version, modified: metadata.modified().ok() });
-                    }
-                }
-                Ok(Entry::Other) => {}
-                // Temporary files come and go while a program runs.
-                Err(e) if says_gone(&e) => {}
-                Err(e) => self.cannot_read(&key, e, found),
-            }
-        }
-    }
-}
-
-/// Whether an error of looking at a file says that it is gone. Not every one does, and what is gone is
-/// taken out of the bucket.
-fn says_gone(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
-/// Whether the machine is to blame for an error: it is out of descriptors or memory, or its disk is bad.
-fn is_machines(error: &std::io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EIO))
 }

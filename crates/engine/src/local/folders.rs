@@ -20,7 +20,7 @@ use trainyard_api::{
 /// Spares kept; more are removed.
 const MOST_SPARES: usize = 32;
 /// Files in the folder of a run that went well; one with more is not used again.
-const MOST_FILES: usize = 8;
+const MOST_FILES: usize = 10;
 /// Files of an earlier release, whose being there said something.
 const SPEAKING: [&str; 2] = ["started", "log-base"];
 
@@ -44,6 +44,12 @@ impl Folders {
     /// The run's folder.
     pub(crate) fn of(&self, run: &RunId) -> PathBuf {
         run_folder(&self.node, run)
+    }
+
+    /// Runs that have a folder.
+    pub(crate) fn of_runs(&self) -> Vec<RunId> {
+        let entries = fs::read_dir(self.node.join("runs")).into_iter().flatten().flatten();
+        entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
     }
 
     fn spare(&self, number: u64) -> PathBuf {

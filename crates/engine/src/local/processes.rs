@@ -2,42 +2,39 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, TryLockError},
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use tokio::sync::Notify;
 use trainyard_api::{RunId, runner::KEEP_MARK};
+use trainyard_cgroup::Cgroup;
 
 use super::{
+    adopted::Adopted,
     folders::Folders,
     fork_server::{Child, Children, ForkRequest, ForkServer},
+    locks::{holder, lock_is_held},
 };
 use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
 
-/// How long a runner that this server did not start itself may take until it holds its lock.
-const START_UP: Duration = Duration::from_secs(3);
-/// Pause between looks at whether a runner has left its folder.
-const LEAVING: Duration = Duration::from_millis(20);
-
-/// Whether a runner holds the lock of this folder.
-pub fn lock_is_held(folder: &Path) -> bool {
-    let Ok(file) = File::open(folder.join("runner.lock")) else { return false };
-    // Shared, so that looking does not keep a runner from taking it for long.
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-}
+/// A lock that nobody holds is looked at once more: a runner that waits for another's has it a moment later.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+/// First and longest pause between looks at whether a runner has left its folder.
+const LEAVING: Duration = Duration::from_millis(10);
+const LEAVING_LATE: Duration = Duration::from_secs(1);
+/// How long a runner that has just begun is waited for until it says which process it is.
+const NAMES_ITSELF: Duration = Duration::from_secs(1);
 
 /// Places runners on this machine.
 pub struct LocalEngine {
     folders: Arc<Folders>,
     fork_server: ForkServer,
     children: Children,
+    adopted: Adopted,
     /// When an attempt was first seen without a runner.
     unseen: Mutex<HashMap<AttemptRef, Instant>>,
     ended: Arc<Notify>,
@@ -48,7 +45,14 @@ impl LocalEngine {
     pub fn new(program: PathBuf, node: PathBuf) -> Self {
         let (children, ended) = (Children::default(), Arc::default());
         let fork_server = ForkServer::new(program, &node, Arc::clone(&children), Arc::clone(&ended));
-        Self { folders: Arc::new(Folders::new(node)), fork_server, children, unseen: Mutex::default(), ended }
+        Self {
+            folders: Arc::new(Folders::new(node)),
+            fork_server,
+            children,
+            adopted: Adopted::default(),
+            unseen: Mutex::default(),
+            ended,
+        }
     }
 
     /// Woken whenever a runner that this engine started has ended.
@@ -84,15 +88,20 @@ impl Engine for LocalEngine {
                 Some(Child::Ended(how)) => gone(how, &folder),
                 None if lock_is_held(&folder) => {
                     unseen.remove(attempt);
+                    self.adopted.watch(attempt, &folder, &self.ended);
                     Condition::Alive
                 }
+                None if unseen.get(attempt).is_some_and(|since| since.elapsed() >= SECOND_LOOK) => {
+                    gone("its process is gone", &folder)
+                }
                 None => {
-                    let since = unseen.entry(attempt.clone()).or_insert_with(Instant::now);
-                    if since.elapsed() < START_UP {
-                        Condition::Alive
-                    } else {
-                        gone("its process is gone", &folder)
-                    }
+                    unseen.entry(attempt.clone()).or_insert_with(Instant::now);
+                    let ended = Arc::clone(&self.ended);
+                    tokio::spawn(async move {
+                        tokio::time::sleep(SECOND_LOOK).await;
+                        ended.notify_one();
+                    });
+                    Condition::Alive
                 }
             });
         }
@@ -101,15 +110,19 @@ impl Engine for LocalEngine {
 
     async fn stop(&self, attempt: &AttemptRef) {
         let folder = self.folders.of(&attempt.run);
+        let begun = Instant::now();
         // The lock proves that the process id in it is the runner's, and not somebody else's by now.
-        if !lock_is_held(&folder) {
-            return;
-        }
-        let text = fs::read_to_string(folder.join("runner.lock")).unwrap_or_default();
-        if let Some(pid) = text.trim().parse::<i32>().ok().filter(|p| *p > 1)
-            && let Err(error) = kill(Pid::from_raw(pid), Signal::SIGTERM)
-        {
-            tracing::warn!(%error, run = %attempt.run, "cannot nudge the runner");
+        while lock_is_held(&folder) {
+            if let Some(pid) = holder(&folder) {
+                if let Err(error) = kill(pid, Signal::SIGTERM) {
+                    tracing::warn!(%error, run = %attempt.run, "cannot nudge the runner");
+                }
+                return;
+            }
+            if begun.elapsed() > NAMES_ITSELF {
+                return;
+            }
+            tokio::time::sleep(LEAVING).await;
         }
     }
 
@@ -119,8 +132,10 @@ impl Engine for LocalEngine {
 
     async fn clean(&self, run: &RunId, left: Left) {
         let folder = self.folders.of(run);
+        let mut pause = LEAVING;
         while lock_is_held(&folder) {
-            tokio::time::sleep(LEAVING).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LEAVING_LATE);
         }
         if left.keep
             && let Err(error) = fs::create_dir(folder.join(KEEP_MARK))
@@ -129,9 +144,27 @@ impl Engine for LocalEngine {
         }
         self.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|a, _| a.run != *run);
         let (folders, of) = (Arc::clone(&self.folders), run.clone());
-        let taken = tokio::task::spawn_blocking(move || folders.take_back(&of)).await;
-        if let Ok(Err(error)) = taken {
+        let taken = tokio::task::spawn_blocking(move || {
+            if let Some(group) = Cgroup::find(of.as_str()) {
+                group.remove();
+            }
+            folders.take_back(&of)
+        });
+        if let Ok(Err(error)) = taken.await {
             tracing::warn!(%error, %run, "cannot remove the run's folder on the node");
         }
+    }
+
+    async fn left(&self) -> Vec<RunId> {
+        let folders = Arc::clone(&self.folders);
+        let found = tokio::task::spawn_blocking(move || {
+            let mut runs = folders.of_runs();
+            runs.retain(|run| !lock_is_held(&folders.of(run)));
+            runs.extend(trainyard_cgroup::names().iter().filter_map(|name| name.parse().ok()));
+            runs.sort_unstable();
+            runs.dedup();
+            runs
+        });
+        found.await.unwrap_or_default()
     }
 }

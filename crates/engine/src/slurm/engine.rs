@@ -148,12 +148,6 @@ impl SlurmEngine {
             settings,
         }
     }
-
-    /// Runs of which there are folders, where nodes share them.
-    pub fn left(&self) -> Vec<RunId> {
-        self.shared().map(Shared::runs).unwrap_or_default()
-    }
-
     /// The shared folder, where there is one.
     fn shared(&self) -> Option<&Shared> {
         match &self.way {
@@ -493,5 +487,9 @@ impl Engine for SlurmEngine {
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "not all of a run's files in the shared folder are removed");
         }
+    }
+
+    async fn left(&self) -> Vec<RunId> {
+        self.shared().map(Shared::runs).unwrap_or_default()
     }
 }

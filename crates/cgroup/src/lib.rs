@@ -1,6 +1,7 @@
 //! A cgroup (version 2) for the program: what is in it cannot leave unnoticed, and dies at once.
 //!
-//! Only where the kernel and the rights of this user allow; see `tree` for what holds otherwise.
+//! Only where the kernel and the rights of this user allow. Groups lie below the one that their runner is in,
+//! which is the server's; a runner that is killed leaves its own behind.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,15 +11,18 @@ use std::{
 /// Mount points of the version 2 hierarchy, alone or beside version 1.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
+/// How names of groups begin.
+const PREFIX: &str = "trainyard-";
+
 /// The program's own group.
 #[derive(Debug)]
-pub(crate) struct Cgroup {
+pub struct Cgroup {
     path: PathBuf,
 }
 
 impl Cgroup {
     /// Makes the group `name` below the one that this process is in.
-    pub(crate) fn make(name: &str) -> Option<Self> {
+    pub fn make(name: &str) -> Option<Self> {
         let path = path_of(name)?;
         match fs::create_dir(&path) {
             Ok(()) => {}
@@ -38,49 +42,66 @@ impl Cgroup {
     }
 
     /// The group `name`, if an earlier runner of this node made it.
-    pub(crate) fn find(name: &str) -> Option<Self> {
+    pub fn find(name: &str) -> Option<Self> {
         let path = path_of(name)?;
         path.is_dir().then_some(Self { path })
     }
 
     /// The file to which a process writes `0` to join.
-    pub(crate) fn join_file(&self) -> std::io::Result<File> {
+    pub fn join_file(&self) -> std::io::Result<File> {
         OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
     }
 
     /// Processes in the group.
-    pub(crate) fn members(&self) -> Vec<i32> {
+    pub fn members(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|l| l.parse().ok()).filter(|p| *p > 0).collect()
     }
 
     /// Whether anything lives in the group, as the kernel says; `None` where it does not say.
-    pub(crate) fn is_populated(&self) -> Option<bool> {
+    pub fn is_populated(&self) -> Option<bool> {
         let text = fs::read_to_string(self.path.join("cgroup.events")).ok()?;
         text.lines().find_map(|l| l.strip_prefix("populated ")).map(|v| v.trim() != "0")
     }
 
     /// Ends every process in the group, forks in flight included.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if let Err(error) = fs::write(self.path.join("cgroup.kill"), "1") {
             tracing::warn!(%error, "the cgroup cannot be killed");
         }
     }
 
-    /// Removes the empty group. One that still has a zombie in it goes with the next runner.
-    pub(crate) fn remove(&self) {
-        if let Err(error) = fs::remove_dir(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "the cgroup is left behind");
+    /// Removes the group. One that is not empty stays, also where all that is in it is a zombie: whoever cleans
+    /// the node up tries again.
+    pub fn remove(&self) {
+        match fs::remove_dir(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                tracing::debug!(error = %e, path = %self.path.display(), "the cgroup is left behind");
+            }
+            _ => {}
         }
     }
 }
 
+/// Names of the groups that there are of programs whose runner was started below this process's group.
+pub fn names() -> Vec<String> {
+    let Some(own) = own() else { return Vec::new() };
+    let entries = fs::read_dir(own).into_iter().flatten().flatten();
+    let name = |e: fs::DirEntry| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned());
+    entries.filter_map(name).collect()
+}
+
 fn path_of(name: &str) -> Option<PathBuf> {
+    Some(own()?.join(format!("{PREFIX}{name}")))
+}
+
+/// The group that this process is in.
+fn own() -> Option<PathBuf> {
     let mount = MOUNTS
         .iter()
         .map(Path::new)
         .find(|m| m.join("cgroup.procs").exists() && !m.join("tasks").exists())?;
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = text.lines().find_map(|l| l.strip_prefix("0::"))?;
-    Some(mount.join(own.trim_start_matches('/')).join(format!("trainyard-{name}")))
+    Some(mount.join(own.trim_start_matches('/')))
 }

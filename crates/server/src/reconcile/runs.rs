@@ -1,0 +1,50 @@
+//! Runs that are over: records that are to be removed, and what is left of others on their nodes.
+
+use trainyard_api::runner::EngineName;
+use trainyard_engine::Left;
+use trainyard_store::Error;
+
+use crate::state::App;
+
+/// Records that are looked at in one go.
+const BATCH: u32 = 200;
+/// Attempts of a run that is not known any more, and its learners: one that had more is found again.
+const SOME_ATTEMPTS: u32 = 100;
+const SOME_LEARNERS: u32 = 16;
+
+/// Goes on with removals that were cut short.
+pub(super) async fn remove(app: &App) {
+    match app.store.runs_to_remove(BATCH).await {
+        Ok(runs) => {
+            for run in runs {
+                // Each by itself: a runner that does not leave keeps no other's record here.
+                let conductor = app.conductor.clone();
+                tokio::spawn(async move { conductor.remove_now(&run).await });
+            }
+        }
+        Err(error) => tracing::error!(%error, "it cannot be told which runs are to be removed"),
+    }
+}
+
+/// Cleans nodes of what runs left that are over, or are not known any more.
+pub(super) async fn clean(app: &App) {
+    for name in [EngineName::Local, EngineName::Slurm] {
+        let Some(engine) = app.conductor.engines().get(name) else { continue };
+        for run in engine.left().await {
+            let left = match app.store.run(&run) {
+                Ok(record) if record.run.is_ended() => Left {
+                    attempts: record.run.attempt,
+                    learners: record.spec.learners(),
+                    keep: record.run.is_abandoned(),
+                },
+                Err(Error::NotFound) => {
+                    Left { attempts: SOME_ATTEMPTS, learners: SOME_LEARNERS, keep: false }
+                }
+                // It goes on, or nobody can tell.
+                _ => continue,
+            };
+            let conductor = app.conductor.clone();
+            tokio::spawn(async move { conductor.clean(&run, name, left).await });
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What a runner fetched and stored, on disk: whoever comes after it knows from here what is its to change in
+//! the bucket, and what is not.
+//!
+//! A line of JSON each, of files as they were fetched, of objects before they are stored and after, of uploads
+//! in parts while they are open. Losing the last lines is no harm: what is in doubt is looked at. Keys are whole.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error,
+    parts::Uploads,
+    upload::{Stored, Version},
+};
+
+/// A file, the version of it that was looked at, and the object that it is or was made to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    pub(crate) key: String,
+    /// The file's folder, below the ledger's own.
+    pub(crate) folder: PathBuf,
+    /// The file, below that.
+    pub(crate) name: String,
+    pub(crate) version: Version,
+    /// Absent: not stored yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stored: Option<Stored>,
+}
+
+/// One line. New kinds may be added; a reader passes over what it does not know.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// The file came from the bucket, or went there.
+    Copied(Copied),
+    /// The file is about to be stored.
+    Storing(Copied),
+    /// The object was taken away.
+    Removed(String),
+    /// An upload in parts was begun: key, and the store's name for it.
+    Began(String, String),
+    /// It is over.
+    Ended(String, String),
+}
+
+/// Writes a ledger. What a full disk has no room for is held, and written with the next line.
+#[derive(Debug)]
+pub struct Ledger {
+    root: PathBuf,
+    file: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    held: Vec<u8>,
+}
+
+/// What the lines of a ledger come to.
+#[derive(Debug, Default, PartialEq)]
+pub struct Past {
+    /// By key.
+    pub(crate) copied: BTreeMap<String, Copied>,
+    /// The ETag that each key was last known to have.
+    pub(crate) etags: BTreeMap<String, String>,
+    /// Uploads that are open: keys, and the store's names for them.
+    pub(crate) open: Vec<(String, String)>,
+}
+
+impl Ledger {
+    /// Begins the ledger at `path` anew. Files are named by where they are below its folder.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let ledger = Self::go_on(path)?;
+        let cut = {
+            let Writer { file, .. } = &*ledger.writer();
+            file.metadata().and_then(|m| if m.len() > 0 { file.set_len(0) } else { Ok(()) })
+        };
+        cut.map_err(|e| Error::file(path, e))?;
+        Ok(ledger)
+    }
+
+    /// Goes on with the ledger at `path`.
+    pub fn go_on(path: &Path) -> Result<Self, Error> {
+        let failed = |e| Error::file(path, e);
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).read(true).append(true).mode(0o600).open(path).map_err(failed)?;
+        // What a full disk or a power cut tore off is one line, and what follows another.
+        let size = file.metadata().map_err(failed)?.len();
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.read_exact_at(&mut last, size - 1).map_err(failed)?;
+        }
+        if last != *b"\n" {
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        let root = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { root, file: Mutex::new(Writer { file, held: Vec::new() }) })
+    }
+
+    /// Flushes it to the disk, where something is in it.
+    pub fn flush(&self) -> std::io::Result<()> {
+        let writer = self.writer();
+        if writer.file.metadata()?.len() == 0 { Ok(()) } else { writer.file.sync_data() }
+    }
+
+    /// Where `folder` is below this ledger's.
+    pub(crate) fn below(&self, folder: &Path) -> PathBuf {
+        folder.strip_prefix(&self.root).unwrap_or(folder).to_owned()
+    }
+
+    pub(crate) fn copied(&self, copied: impl IntoIterator<Item = Copied>) {
+        self.append(copied.into_iter().map(Line::Copied));
+    }
+
+    pub(crate) fn storing(&self, copied: Copied) {
+        self.append([Line::Storing(Copied { stored: None, ..copied })]);
+    }
+
+    pub(crate) fn removed(&self, key: &str) {
+        self.append([Line::Removed(key.to_owned())]);
+    }
+
+    fn append(&self, lines: impl IntoIterator<Item = Line>) {
+        let mut writer = self.writer();
+        let Writer { file, held } = &mut *writer;
+        for line in lines {
+            // What it is made of can always be written as JSON.
+            if let Ok(text) = serde_json::to_vec(&line) {
+                held.extend(text);
+                held.push(b'\n');
+            }
+        }
+        let before = file.metadata().map(|m| m.len());
+        match (file.write_all(held), before) {
+            (Ok(()), _) => held.clear(),
+            (Err(error), before) => {
+                tracing::warn!(%error, "what is stored cannot be noted now");
+                if let Ok(before) = before {
+                    // A part of it may have found room.
+                    let _ = file.set_len(before);
+                }
+            }
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Uploads for Ledger {
+    fn began(&self, key: &str, id: &str) {
+        self.append([Line::Began(key.to_owned(), id.to_owned())]);
+    }
+
+    fn ended(&self, key: &str, id: &str) {
+        self.append([Line::Ended(key.to_owned(), id.to_owned())]);
+    }
+}
+
+impl Past {
+    /// Reads the ledger at `path`; `None` where there is none. A torn line is none.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::file(path, e)),
+        };
+        let mut past = Self::default();
+        for line in text.split(|b| *b == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Line::Copied(copied) | Line::Storing(copied)) => {
+                    if let Some(stored) = &copied.stored {
+                        past.etags.insert(copied.key.clone(), stored.etag.clone());
+                    }
+                    past.copied.insert(copied.key.clone(), copied);
+                }
+                Ok(Line::Removed(key)) => {
+                    past.copied.remove(&key);
+                    past.etags.remove(&key);
+                }
+                Ok(Line::Began(key, id)) => past.open.push((key, id)),
+                Ok(Line::Ended(key, id)) => past.open.retain(|o| *o != (key.clone(), id.clone())),
+                Err(_) => {}
+            }
+        }
+        Ok(Some(past))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copied(key: &str, size: u64, etag: Option<&str>) -> Copied {
+        Copied {
+            key: key.to_owned(),
+            folder: PathBuf::from("job/results"),
+            name: key.to_owned(),
+            version: Version { size, modified: (1, 2), inode: 3 },
+            stored: etag.map(|e| Stored { size, etag: e.to_owned() }),
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_each_key_counts_and_a_torn_line_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.jsonl");
+        assert_eq!(Past::read(&path).unwrap(), None);
+        let ledger = Ledger::create(&path).unwrap();
+        ledger.copied([copied("a", 1, Some("x")), copied("b", 1, Some("y"))]);
+        ledger.storing(copied("a", 2, Some("x")));
+        ledger.storing(copied("c", 1, None));
+        ledger.copied([copied("c", 1, Some("z"))]);
+        ledger.removed("b");
+        ledger.began("a", "1");
+        ledger.began("c", "2");
+        ledger.ended("c", "2");
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"removed\":\"a").unwrap();
+        let past = Past::read(&path).unwrap().unwrap();
+        assert_eq!(past.copied["a"], copied("a", 2, None), "in doubt");
+        assert_eq!(past.etags["a"], "x");
+        assert_eq!(past.copied["c"].stored.as_ref().unwrap().etag, "z");
+        assert_eq!(past.copied.len(), 2);
+        assert_eq!(past.open, [("a".to_owned(), "1".to_owned())]);
+        Ledger::go_on(&path).unwrap().removed("c");
+        assert_eq!(Past::read(&path).unwrap().unwrap().copied.len(), 1, "a line behind a torn one is lost");
+        drop(Ledger::create(&path).unwrap());
+        assert_eq!(Past::read(&path).unwrap(), Some(Past::default()));
+    }
+}
