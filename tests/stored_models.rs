@@ -183,7 +183,8 @@ fn the_pair_for_the_embedded_store_reads_and_changes_nothing() {
         run_of_another.create().await.unwrap();
         run_of_another.put("x", bytes::Bytes::from_static(b"x")).await.unwrap();
         let key = format!("{id}/learner-1/training-log.txt");
-        assert!(bucket.get_bytes(&key).await.unwrap().ends_with(b"Exit code: 0\n"));
+        let log = bucket.get_bytes(&key).await.unwrap();
+        assert!(log.ends_with(b"Exit code: 0\n"), "{}", String::from_utf8_lossy(&log));
         for error in [
             bucket.put("stranger", bytes::Bytes::from_static(b"x")).await.unwrap_err(),
             bucket.delete(&key).await.unwrap_err(),

@@ -288,7 +288,7 @@ impl Conductor {
 
     /// Takes a run over from an earlier server.
     pub(crate) fn adopt(&self, record: &Record) {
-        self.0.attempts.note(&record.id, &record.run);
+        self.0.attempts.adopt(&record.id, &record.run);
         match record.run.active() {
             // What becomes of a job that was never submitted, the engine's first look tells.
             Some(active) if active.engine != EngineName::Local => {}

@@ -52,6 +52,7 @@ struct Working {
     at: AttemptRef,
     engine: EngineName,
     boarded: bool,
+    adopted: bool,
     heard: Instant,
 }
 
@@ -64,6 +65,14 @@ impl Attempts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes note of an attempt that a server before this one has placed.
+    pub(crate) fn adopt(&self, id: &RunId, run: &Run) {
+        self.note(id, run);
+        if let Some(working) = self.all().get_mut(id) {
+            working.adopted = true;
+        }
+    }
+
     /// Takes note of how a run stands now.
     pub(crate) fn note(&self, id: &RunId, run: &Run) {
         let Some(active) = run.active() else {
@@ -74,8 +83,10 @@ impl Attempts {
         let boarded = active.stage > Stage::Waiting;
         let mut all = self.all();
         // What was heard of an earlier attempt says nothing of this one.
-        let heard = all.get(id).filter(|w| w.at == at).map_or_else(Instant::now, |w| w.heard);
-        all.insert(id.clone(), Working { at, engine: active.engine, boarded, heard });
+        let known = all.get(id).filter(|w| w.at == at);
+        let heard = known.map_or_else(Instant::now, |w| w.heard);
+        let adopted = known.is_some_and(|w| w.adopted);
+        all.insert(id.clone(), Working { at, engine: active.engine, boarded, adopted, heard });
     }
 
     /// The attempt is over, if it is still this one.
@@ -101,8 +112,12 @@ impl Attempts {
     /// What the engine of this name is to look after.
     pub(crate) fn watched(&self, engine: EngineName) -> Vec<Watched> {
         let all = self.all();
-        let watched =
-            |w: &Working| Watched { at: w.at.clone(), boarded: w.boarded, silence: w.heard.elapsed() };
+        let watched = |w: &Working| Watched {
+            at: w.at.clone(),
+            boarded: w.boarded,
+            adopted: w.adopted,
+            silence: w.heard.elapsed(),
+        };
         all.values().filter(|w| w.engine == engine).map(watched).collect()
     }
 }

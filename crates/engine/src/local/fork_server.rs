@@ -53,6 +53,8 @@ pub struct RunnerEnded {
 pub(crate) enum Child {
     /// Forked by the fork server of this number.
     Runs(u64),
+    /// That fork server is gone: nobody tells of it any more, but its lock does.
+    Orphaned,
     Ended(String),
 }
 
@@ -141,6 +143,10 @@ async fn listen(answers: OwnedReadHalf, number: u64, children: &Children, ended:
         ended.notify_one();
     }
     tracing::warn!("the fork server is gone; the next run starts another");
-    // Nobody tells of its runners any more: their locks do.
-    children.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, c| *c != Child::Runs(number));
+    let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
+    for child in children.values_mut().filter(|c| **c == Child::Runs(number)) {
+        *child = Child::Orphaned;
+    }
+    drop(children);
+    ended.notify_one();
 }

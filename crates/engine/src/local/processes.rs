@@ -21,8 +21,10 @@ use super::{
 };
 use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
 
+/// How long a runner that this server has decided to start may take until it is asked for.
+const START_UP: Duration = Duration::from_secs(3);
 /// A lock that nobody holds is looked at once more: a runner that waits for another's has it a moment later.
-const SECOND_LOOK: Duration = Duration::from_millis(100);
+const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// First and longest pause between looks at whether a runner has left its folder.
 const LEAVING: Duration = Duration::from_millis(10);
 const LEAVING_LATE: Duration = Duration::from_secs(1);
@@ -55,7 +57,16 @@ impl LocalEngine {
         }
     }
 
-    /// Woken whenever a runner that this engine started has ended.
+    /// Has somebody look again after a while.
+    fn look_again(&self, after: Duration) {
+        let ended = Arc::clone(&self.ended);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            ended.notify_one();
+        });
+    }
+
+    /// Woken whenever a runner on this machine has ended, and when there may be something else to see.
     pub fn ended(&self) -> Arc<Notify> {
         Arc::clone(&self.ended)
     }
@@ -81,27 +92,30 @@ impl Engine for LocalEngine {
             code: None,
         };
         let mut conditions = Vec::with_capacity(attempts.len());
-        for Watched { at: attempt, .. } in attempts {
+        for Watched { at: attempt, adopted, .. } in attempts {
             let folder = self.folders.of(&attempt.run);
-            conditions.push(match children.get(attempt) {
+            let child = children.get(attempt);
+            conditions.push(match child {
                 Some(Child::Runs(_)) => Condition::Alive,
                 Some(Child::Ended(how)) => gone(how, &folder),
-                None if lock_is_held(&folder) => {
+                Some(Child::Orphaned) | None if lock_is_held(&folder) => {
                     unseen.remove(attempt);
                     self.adopted.watch(attempt, &folder, &self.ended);
                     Condition::Alive
                 }
-                None if unseen.get(attempt).is_some_and(|since| since.elapsed() >= SECOND_LOOK) => {
-                    gone("its process is gone", &folder)
-                }
-                None => {
-                    unseen.entry(attempt.clone()).or_insert_with(Instant::now);
-                    let ended = Arc::clone(&self.ended);
-                    tokio::spawn(async move {
-                        tokio::time::sleep(SECOND_LOOK).await;
-                        ended.notify_one();
-                    });
-                    Condition::Alive
+                Some(Child::Orphaned) | None => {
+                    // A lock is taken before its runner is forked: where it was asked for, nobody is to come.
+                    let patience = if *adopted || child.is_some() { SECOND_LOOK } else { START_UP };
+                    let since = unseen.get(attempt).copied();
+                    if since.is_some_and(|since| since.elapsed() >= patience) {
+                        gone("its process is gone", &folder)
+                    } else {
+                        if since.is_none() {
+                            unseen.insert(attempt.clone(), Instant::now());
+                            self.look_again(patience);
+                        }
+                        Condition::Alive
+                    }
                 }
             });
         }
