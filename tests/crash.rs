@@ -11,7 +11,7 @@ use nix::{
 };
 use trainyard_store::{Sealer, Store};
 
-use crate::harness::{PATIENCE, Yard, code_folder, programs, wait_for};
+use crate::harness::{Dice, PATIENCE, Yard, code_folder, fork_server, programs, wait_for};
 
 /// A program that counts slowly enough to be interrupted.
 const COUNT: &str = "for i in $(seq 1 200); do echo line $i; sleep 0.01; done; mkdir $RESULT_DIR/model; echo end > $RESULT_DIR/model/end";
@@ -108,24 +108,9 @@ fn a_server_stops_gracefully_and_a_second_one_is_refused() {
     assert_eq!(yard.wait_end(&id)["state"], "completed");
 }
 
-/// The random numbers of this test, from a seed that is printed: a linear congruential
-/// generator with Knuth's MMIX constants is random enough to choose whom to kill.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 #[test]
 fn server_and_runners_killed_at_random_lose_and_double_nothing() {
-    let seed = std::env::var("CRASH_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
-    });
-    println!("CRASH_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::from_variable("CRASH_SEED");
     let mut yard = Yard::with("grace = 1\n[local]\ncpus = 8\nmemory = '64GiB'\n");
     yard.put("input", b"some data");
     let code = code_folder(yard.dir.path(), &[("main.sh", "echo hello\n")]);
@@ -341,16 +326,7 @@ fn runs_outlive_the_fork_server_and_the_next_run_starts_another() {
     let yard = Yard::start();
     let id = yard.train("forked", COUNT);
     yard.wait_log(&id, "line 10\n");
-    let is_fork_server = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|c| c.windows(11).any(|w| w == b"fork-server"))
-    };
-    // The server's threads start processes: each thread has its own list.
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", yard.server_pid())).unwrap().flatten();
-    let lists = tasks.map(|t| std::fs::read_to_string(t.path().join("children")).unwrap_or_default());
-    let pids: Vec<i32> =
-        lists.flat_map(|l| l.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
-    let fork_server = pids.into_iter().find(is_fork_server).unwrap_or_else(|| panic!("no fork server"));
+    let fork_server = fork_server(yard.server_pid()).expect("no fork server");
     kill(Pid::from_raw(fork_server), Signal::SIGKILL).unwrap();
     let next = yard.train("next", "echo next");
     assert_eq!(yard.wait_end(&next)["state"], "completed");

@@ -19,6 +19,7 @@ mod harness;
 mod ibm_client;
 mod identity;
 mod isolation;
+mod kills;
 mod learners;
 mod life;
 mod limits;

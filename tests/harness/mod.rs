@@ -1,15 +1,17 @@
 //! A server of its own for each test, and hands to use it with.
 
 mod cluster;
+mod dice;
 mod image;
 mod requests;
 mod tools;
 mod yard;
 
 pub use cluster::{Cluster, Parts, Shape};
+pub use dice::Dice;
 pub use image::{IN_IMAGE, archive, image_root, sif};
 pub use tools::Tools;
-pub use yard::{Said, Yard, block_on, code_folder, programs};
+pub use yard::{Said, Yard, block_on, code_folder, fork_server, programs};
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,13 @@
 //! Users of a yard's server, and requests to its API.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
 use super::{Yard, block_on, yard::Typed};
+
+/// Longest wait for an answer of a server that may not give one.
+const ANSWER: Duration = Duration::from_secs(5);
 
 impl Yard {
     /// `trainyard users` for this server.
@@ -70,6 +73,22 @@ impl Yard {
                 request = request.body(body);
             }
             request
+        })
+    }
+
+    /// The same of a server that may be dead, or stand still: `None` where no answer came in time.
+    pub fn try_http(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Option<(u16, Value)> {
+        block_on(async {
+            let url = format!("{}{path}", self.url);
+            let mut request = client().request(method.parse().unwrap(), url).timeout(ANSWER);
+            request = request.bearer_auth(self.admin_token());
+            if let Some(body) = body {
+                request = request.body(body);
+            }
+            let response = request.send().await.ok()?;
+            let status = response.status().as_u16();
+            let text = response.text().await.ok()?;
+            Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
         })
     }
 

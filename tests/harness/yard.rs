@@ -59,6 +59,8 @@ pub struct Yard {
     user: Option<u32>,
     /// The cluster that runs go to.
     pub cluster: Option<Cluster>,
+    /// Folder in which break points are armed, where they are compiled in.
+    pub breakpoints: Option<PathBuf>,
 }
 
 /// Two CPU cores and much memory pretended, so that tests do not depend on the machine.
@@ -168,6 +170,62 @@ impl Yard {
         Self::at(dir, String::new(), &config, None, Some(cluster))
     }
 
+    /// With this configuration, and break points that can be armed. `None`, said loudly, where they are not compiled
+    /// in; with `CI=true` that is a failure.
+    pub fn with_breakpoints(config: &str) -> Option<Self> {
+        if !cfg!(feature = "break-points") {
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there are no break points: run ./test");
+            eprintln!("NOT RUN: break points are not compiled in; ./test does it");
+            return None;
+        }
+        let mut yard = Self::with(config);
+        let folder = yard.dir.path().join("breakpoints");
+        fs::create_dir(&folder).unwrap();
+        yard.breakpoints = Some(folder);
+        yard.kill_server();
+        yard.restart();
+        Some(yard)
+    }
+
+    /// Arms a break point: whoever comes by is ended there (`kill`), or stands still (`stop`).
+    pub fn arm(&self, point: &str, how: &str) {
+        // Whole at once: a process may be waiting for it.
+        let part = self.dir.path().join("arming");
+        fs::write(&part, how).unwrap();
+        fs::rename(part, self.breakpoints.as_ref().unwrap().join(point)).unwrap();
+    }
+
+    /// The points that processes came by since they were last asked for: the point, the process, and what was asked
+    /// of it.
+    pub fn taken(&self) -> Vec<(String, i32, String)> {
+        let mut taken = Vec::new();
+        for entry in fs::read_dir(self.breakpoints.as_ref().unwrap()).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some((point, pid)) = name.split_once(".taken-by-") {
+                let how = fs::read_to_string(entry.path()).unwrap();
+                fs::remove_file(entry.path()).unwrap();
+                taken.push((point.to_owned(), pid.parse().unwrap(), how));
+            }
+        }
+        taken
+    }
+
+    /// How many points are armed and nobody has come by.
+    pub fn armed(&self) -> usize {
+        let entries = fs::read_dir(self.breakpoints.as_ref().unwrap()).unwrap().flatten();
+        entries.filter(|e| !e.file_name().to_string_lossy().contains(".taken-by-")).count()
+    }
+
+    /// Arms nothing any more.
+    pub fn disarm(&self) {
+        for entry in fs::read_dir(self.breakpoints.as_ref().unwrap()).unwrap().flatten() {
+            if !entry.file_name().to_string_lossy().contains(".taken-by-") {
+                // Somebody may come by at this moment.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// With this configuration.
     pub fn with(config: &str) -> Self {
         Self::make(config, None)
@@ -205,7 +263,8 @@ impl Yard {
         let bucket = |name: &str| tail.map_or(name.to_owned(), |t| format!("{name}-{}", t.to_lowercase()));
         let (data, results) = (bucket("data"), bucket("results"));
         let own_store = String::new();
-        let mut yard = Self { dir, child: None, url, store, data, results, own_store, user, cluster };
+        let (child, breakpoints) = (None, None);
+        let mut yard = Self { dir, child, url, store, data, results, own_store, user, cluster, breakpoints };
         yard.restart();
         yard.make_buckets();
         yard
@@ -221,6 +280,11 @@ impl Yard {
 
     /// Starts the server, again or for the first time, on the same ports.
     pub fn restart(&mut self) {
+        assert!(self.try_restart(), "the server ended while it started: {}", self.server_log());
+    }
+
+    /// The same; `false`: it ended before it served.
+    pub fn try_restart(&mut self) -> bool {
         let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let s3 = self.own_store.trim_start_matches("http://").to_owned();
         let host = self.cluster.as_ref().map_or("127.0.0.1", |c| c.host.as_str());
@@ -242,6 +306,7 @@ impl Yard {
             .env_remove("XDG_CONFIG_HOME")
             .envs(self.cluster.iter().map(|c| ("SLURM_CONF", c.conf())))
             .envs(self.cluster.iter().map(|c| ("PATH", c.search_path())))
+            .envs(self.breakpoints.iter().map(|folder| ("TRAINYARD_BREAKPOINTS", folder)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -249,16 +314,26 @@ impl Yard {
             .unwrap();
         let pid = child.id();
         self.child = Some(child);
-        let address: Value = wait_for("the server's start", PATIENCE, || {
+        let address = wait_for("the server's start", PATIENCE, || {
+            if self.is_dead() {
+                return Some(None);
+            }
             let text = fs::read(self.data_folder().join("server.json")).ok()?;
             let address: Value = serde_json::from_slice(&text).ok()?;
-            (address["pid"] == pid).then_some(address)
+            (address["pid"] == pid).then_some(Some(address))
         });
+        let Some(address) = address else { return false };
         address["url"].as_str().unwrap().clone_into(&mut self.url);
         address["s3_url"].as_str().unwrap().clone_into(&mut self.own_store);
         if elsewhere().is_none() {
             self.store = self.own_store();
         }
+        true
+    }
+
+    /// Whether the server has ended by itself, or was ended by somebody else.
+    pub fn is_dead(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     /// This server's own store.
@@ -515,6 +590,19 @@ pub fn programs(run: &str) -> Vec<i32> {
         }
     }
     found
+}
+
+/// The fork server of a server, which is its child.
+pub fn fork_server(server: u32) -> Option<i32> {
+    let is_fork_server = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.windows(11).any(|w| w == b"fork-server"))
+    };
+    // The server's threads start processes: each thread has its own list.
+    let tasks = fs::read_dir(format!("/proc/{server}/task")).ok()?.flatten();
+    let lists = tasks.map(|t| fs::read_to_string(t.path().join("children")).unwrap_or_default());
+    let pids: Vec<i32> =
+        lists.flat_map(|l| l.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+    pids.into_iter().find(is_fork_server)
 }
 
 pub struct Typed(Command);

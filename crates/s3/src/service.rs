@@ -16,6 +16,7 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
     validation::NameValidation,
 };
+use trainyard_breakpoints::break_point;
 use trainyard_sqlite::{Database, rusqlite::Connection};
 
 use crate::{OpenError, blob::Folder, error::Failure, index, sweep};
@@ -151,7 +152,9 @@ impl EmbeddedStore {
         &self,
         change: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> S3Result<T> {
-        Ok(self.index.write(change).await?)
+        let changed = self.index.write(change).await?;
+        break_point("s3:committed");
+        Ok(changed)
     }
 
     /// Asks the index.

@@ -31,6 +31,8 @@ use crate::{
 const NODE: &str = "this machine";
 /// Pause before a run is placed again that could not be journaled.
 const PLACE_AGAIN: Duration = Duration::from_secs(2);
+/// Pause between looks at whether somebody else has cleaned up behind a run.
+const CLEANED_BY_ANOTHER: Duration = Duration::from_millis(200);
 
 /// Applies events and carries out actions. Clones share it.
 #[derive(Clone)]
@@ -48,8 +50,9 @@ pub(crate) struct Parts {
     site: Site,
     /// What programs need not see of this machine.
     private: Private,
-    /// Runs whose folders are being cleaned.
+    /// Runs whose folders are being cleaned, and runs that are being removed: each once at a time.
     cleaning: Mutex<HashSet<RunId>>,
+    removing: Mutex<HashSet<RunId>>,
 }
 
 /// Where runners find this server, and how they know it.
@@ -81,9 +84,21 @@ impl Conductor {
         private: Private,
     ) -> Self {
         let (queue, attempts) = (Mutex::new(queue), Attempts::default());
-        let cleaning = Mutex::default();
-        let parts =
-            Parts { store, logs, metrics, engines, queue, attempts, passes, node, site, private, cleaning };
+        let (cleaning, removing) = Default::default();
+        let parts = Parts {
+            store,
+            logs,
+            metrics,
+            engines,
+            queue,
+            attempts,
+            passes,
+            node,
+            site,
+            private,
+            cleaning,
+            removing,
+        };
         Self(Arc::new(parts))
     }
 
@@ -474,13 +489,9 @@ impl Conductor {
     /// Throws away what a run that is over left on its nodes, once its runner has gone. Where that is being done
     /// already, returns at once, and `false`.
     pub(crate) async fn clean(&self, run: &RunId, engine: EngineName, left: Left) -> bool {
-        let cleaning = || self.0.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = self.0.engines.get(engine) else { return true };
-        if !cleaning().insert(run.clone()) {
-            return false;
-        }
+        let Some(_turn) = Turn::take(&self.0.cleaning, run) else { return false };
         engine.clean(run, left).await;
-        cleaning().remove(run);
         true
     }
 
@@ -502,8 +513,9 @@ impl Conductor {
     pub(crate) async fn remove_now(&self, run: &ToRemove) {
         let ToRemove { id, engine, learners, attempts, abandoned } = run;
         let left = Left { attempts: *attempts, learners: *learners, keep: *abandoned };
-        if !self.clean(id, *engine, left).await {
-            return;
+        let Some(_turn) = Turn::take(&self.0.removing, id) else { return };
+        while !self.clean(id, *engine, left).await {
+            tokio::time::sleep(CLEANED_BY_ANOTHER).await;
         }
         break_point("removal:folder");
         self.0.logs.remove(id, *learners);
@@ -513,6 +525,26 @@ impl Conductor {
             tracing::error!(%error, run = %id, "a run's record cannot be removed now");
         }
         break_point("removal:record");
+    }
+}
+
+/// A run's turn, which ends with this.
+struct Turn<'a> {
+    taken: &'a Mutex<HashSet<RunId>>,
+    run: RunId,
+}
+
+impl<'a> Turn<'a> {
+    /// `None`: somebody has it.
+    fn take(taken: &'a Mutex<HashSet<RunId>>, run: &RunId) -> Option<Self> {
+        let is_new = taken.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone());
+        is_new.then(|| Self { taken, run: run.clone() })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
 }
 

@@ -13,8 +13,8 @@ use trainyard_api::Time;
 
 use crate::{keep_models, state::App, zips};
 
-/// Time between looks at runs: what they left undone is hardly ever there, and costs a query and a folder to find.
-const PAUSE: Duration = Duration::from_secs(15);
+/// Time between looks at runs: what they left undone is hardly ever there, and costs a query and two folders to find.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Time between looks at files that each have to be asked about.
 const BETWEEN_SWEEPS: Duration = Duration::from_hours(24);
 /// How long after the end of a run its runners may ask whether their last report has come: they give a server up

@@ -32,6 +32,8 @@ pub(super) async fn clean(app: &App) {
         let Some(engine) = app.conductor.engines().get(name) else { continue };
         for run in engine.left().await {
             let left = match app.store.run(&run) {
+                // Its removal does that.
+                Ok(record) if record.run.delete_asked => continue,
                 Ok(record) if record.run.is_ended() => Left {
                     attempts: record.run.attempt,
                     learners: record.spec.learners(),

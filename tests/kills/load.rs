@@ -1,0 +1,155 @@
+//! Runs that keep the world busy, and what their owner does with them.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::world::{Known, SLOTS, World};
+use crate::harness::{Yard, code_folder};
+
+/// The program.
+const WORK: &str = include_str!("work.py");
+
+/// What every submission has in common.
+pub struct Load {
+    definition: String,
+    connection: Value,
+    count: u32,
+}
+
+impl Load {
+    /// Makes the definition that all runs share. Their store is behind `proxy`.
+    pub fn prepare(yard: &Yard, proxy: SocketAddr) -> Self {
+        let code = code_folder(yard.dir.path(), &[("work.py", WORK)]);
+        let id = yard.train_code(&code, &yard.manifest("first", "true"));
+        assert_eq!(yard.wait_end(&id)["state"], "completed");
+        let run = yard.run(&id);
+        let definition = run["entity"]["model_definition"]["definition_href"].as_str().unwrap().to_owned();
+        let connection = json!({
+            "endpoint_url": format!("http://{proxy}"),
+            "access_key_id": yard.store.access_key_id,
+            "secret_access_key": yard.store.secret_access_key.expose(),
+        });
+        Self { definition, connection, count: 0 }
+    }
+
+    fn body(&self, yard: &Yard, name: &str, command: &str) -> Vec<u8> {
+        let body = json!({
+            "model_definition": {
+                "name": name,
+                "framework": {"name": "custom", "version": "1"},
+                "definition_href": self.definition,
+                "execution": {"command": command, "compute_configuration": {"name": "cpu"}},
+            },
+            "training_data_reference":
+                {"type": "s3", "connection": self.connection, "source": {"bucket": yard.data}},
+            "training_results_reference":
+                {"type": "s3", "connection": self.connection, "target": {"bucket": yard.results}},
+        });
+        body.to_string().into_bytes()
+    }
+}
+
+impl World {
+    /// Submits where a slot is free; cancels, deletes and looks now and then.
+    pub fn keep_busy(&mut self) {
+        for slot in 0..SLOTS {
+            if !self.is_served() {
+                return;
+            }
+            match self.slots[slot].clone() {
+                None => self.submit(slot),
+                Some(known) => self.use_it(slot, known),
+            }
+        }
+    }
+
+    fn submit(&mut self, slot: usize) {
+        self.load.count += 1;
+        let number = self.load.count;
+        // Most are short; some live long enough to be stored while they run.
+        let long = self.dice.chance(20);
+        let lines = if long { 150 + self.dice.roll(150) } else { 5 + self.dice.roll(60) } as u32;
+        let pause = if long { 40 + self.dice.roll(30) } else { self.dice.roll(25) };
+        let big = if self.dice.chance(8) { (17 << 20) + self.dice.roll(8 << 20) } else { 0 };
+        let exit = if self.dice.chance(10) { 3 } else { 0 };
+        let seed = self.dice.roll(u64::from(u32::MAX));
+        let name = format!("kill-{number}");
+        let command = format!("python3 work.py {seed} {lines} {pause} {big} {exit} {slot} {number}");
+        let body = self.load.body(&self.yard, &name, &command);
+        let answer = self.yard.try_http("POST", "/v3/models", Some(body));
+        let id = match &answer {
+            Some((202, run)) => run["metadata"]["guid"].as_str().map(str::to_owned),
+            // The store is asked, and it may have met a fault.
+            Some((400..500, _)) => return,
+            Some((status, body)) => {
+                self.report.expect(!is_bad(*status), || format!("a submit is answered {status}: {body}"));
+                return;
+            }
+            // It may have been taken all the same.
+            None => None,
+        };
+        self.slots[slot] = Some(Known { id, name, lines, exit, canceled: false, deleted: false });
+    }
+
+    fn use_it(&mut self, slot: usize, mut known: Known) {
+        let Some(id) = known.id.clone() else {
+            self.slots[slot] = self.find(&known.name).map(|id| Known { id, ..known });
+            return;
+        };
+        if known.deleted {
+            // Its program may still write into the slot: when it is gone, all that it left is.
+            return;
+        }
+        let path = format!("/v3/models/{id}");
+        match self.dice.roll(400) {
+            0..4 => {
+                let patch = br#"[{"op": "replace", "path": "/status/state", "value": "canceled"}]"#.to_vec();
+                known.canceled = true;
+                self.asked("PATCH", &path, Some(patch));
+            }
+            4..6 => {
+                known.deleted = true;
+                self.asked("DELETE", &path, None);
+            }
+            6..60 => {
+                let Some((200, run)) = self.asked("GET", &path, None) else { return };
+                if is_over(&run) {
+                    self.over.push(known);
+                    self.slots[slot] = None;
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.slots[slot] = Some(known);
+    }
+
+    /// Asks the server; an answer that says that it is at fault is a violation.
+    pub fn asked(&mut self, method: &str, path: &str, body: Option<Vec<u8>>) -> Option<(u16, Value)> {
+        let answer = self.yard.try_http(method, path, body)?;
+        self.report.checked("answers of the API", 1);
+        self.report
+            .expect(!is_bad(answer.0), || format!("{method} {path} is answered {}: {}", answer.0, answer.1));
+        Some(answer)
+    }
+
+    /// The run of this name; `Some(None)`: the server does not say now, `None`: there is none.
+    pub fn find(&mut self, name: &str) -> Option<Option<String>> {
+        match self.asked("GET", &format!("/v3/models?name={name}"), None) {
+            Some((200, page)) => {
+                page["resources"][0]["metadata"]["guid"].as_str().map(|id| Some(id.to_owned()))
+            }
+            _ => Some(None),
+        }
+    }
+}
+
+/// Whether an answer says that the server is at fault. One that has no room for more says so by 503.
+fn is_bad(status: u16) -> bool {
+    status >= 500 && status != 503
+}
+
+pub fn is_over(run: &Value) -> bool {
+    matches!(run["entity"]["status"]["state"].as_str(), Some("completed" | "error" | "canceled"))
+}

@@ -1,0 +1,131 @@
+//! A server with its store behind a proxy, the runs on it, and whoever stands still.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use trainyard_chaos::Proxy;
+
+use super::{checkpoints::Checkpoints, load::Load, report::Report};
+use crate::harness::{Dice, Yard};
+
+/// Runs that go on side by side, each with a checkpoint of its own.
+pub const SLOTS: usize = 8;
+
+/// A run as it was submitted.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Absent: nobody said that it was taken.
+    pub id: Option<String>,
+    pub name: String,
+    pub lines: u32,
+    pub exit: i32,
+    pub canceled: bool,
+    pub deleted: bool,
+}
+
+pub struct World {
+    pub yard: Yard,
+    pub proxy: Proxy,
+    pub dice: Dice,
+    pub report: Report,
+    pub load: Load,
+    /// By slot: what goes on there.
+    pub slots: [Option<Known>; SLOTS],
+    /// What has ended and is not checked, or was deleted.
+    pub over: Vec<Known>,
+    pub checkpoints: Checkpoints,
+    /// Processes that stand still, and until when.
+    pub frozen: BTreeMap<i32, Instant>,
+}
+
+impl World {
+    /// `None` where break points are not compiled in.
+    pub fn make() -> Option<Self> {
+        let yard = Yard::with_breakpoints("grace = 1\n[local]\ncpus = 8\nmemory = '64GiB'\n")?;
+        let dice = Dice::from_variable("KILLS_SEED");
+        let proxy =
+            Proxy::start(yard.store.endpoint_url.trim_start_matches("http://").parse().unwrap()).unwrap();
+        yard.put("input", b"some data");
+        let load = Load::prepare(&yard, proxy.address());
+        let report = Report::new(dice.seed);
+        let (slots, over, checkpoints, frozen) = Default::default();
+        Some(Self { yard, proxy, dice, report, load, slots, over, checkpoints, frozen })
+    }
+
+    /// Looks after those who stand still, and after a server that a break point has ended.
+    pub fn tend(&mut self) {
+        self.count_taken();
+        let due: Vec<i32> =
+            self.frozen.iter().filter(|(_, until)| **until <= Instant::now()).map(|(pid, _)| *pid).collect();
+        for pid in due {
+            self.wake(pid);
+        }
+        self.revive();
+    }
+
+    /// Lets a process go on, or ends it.
+    fn wake(&mut self, pid: i32) {
+        self.frozen.remove(&pid);
+        let signal = if self.dice.chance(25) { Signal::SIGKILL } else { Signal::SIGCONT };
+        // Only if it still stands: it may have been ended, and its number given to another.
+        if is_stopped(pid) && kill(Pid::from_raw(pid), signal).is_ok() && signal == Signal::SIGKILL {
+            self.report.fault("kill while stopped");
+        }
+    }
+
+    /// Starts the server where it is dead.
+    pub fn revive(&mut self) {
+        while self.yard.is_dead() {
+            // It may come by a break point while it starts.
+            self.yard.try_restart();
+        }
+    }
+
+    /// Counts the points that processes came by; those that stand still go on later.
+    fn count_taken(&mut self) {
+        for (point, pid, how) in self.yard.taken() {
+            self.report.fault(&format!("{how} at {point}"));
+            if how == "stop" {
+                let until = Instant::now() + Duration::from_millis(50 + self.dice.roll(1000));
+                self.frozen.insert(pid, until);
+            }
+        }
+    }
+
+    /// Whether the server can be asked: it is there, and does not stand still.
+    pub fn is_served(&mut self) -> bool {
+        !self.yard.is_dead() && !is_stopped(self.yard.server_pid().cast_signed())
+    }
+
+    /// No more faults: what is planned is forgotten, what stands still goes on.
+    pub fn calm_down(&mut self) {
+        self.proxy.faults().clear();
+        self.yard.disarm();
+        self.tend();
+        for pid in std::mem::take(&mut self.frozen).into_keys().filter(|pid| is_stopped(*pid)) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        }
+        self.revive();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for pid in self.frozen.keys().filter(|pid| is_stopped(**pid)) {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Whether a process stands still.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+}
