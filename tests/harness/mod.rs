@@ -10,6 +10,7 @@ mod yard;
 pub use cluster::{Cluster, Parts, Shape};
 pub use dice::Dice;
 pub use image::{IN_IMAGE, archive, image_root, sif};
+pub use requests::Asker;
 pub use tools::Tools;
 pub use yard::{Said, Yard, block_on, code_folder, fork_server, programs};
 

@@ -78,18 +78,7 @@ impl Yard {
 
     /// The same of a server that may be dead, or stand still: `None` where no answer came in time.
     pub fn try_http(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Option<(u16, Value)> {
-        block_on(async {
-            let url = format!("{}{path}", self.url);
-            let mut request = client().request(method.parse().unwrap(), url).timeout(ANSWER);
-            request = request.bearer_auth(self.admin_token());
-            if let Some(body) = body {
-                request = request.body(body);
-            }
-            let response = request.send().await.ok()?;
-            let status = response.status().as_u16();
-            let text = response.text().await.ok()?;
-            Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
-        })
+        Asker::of(self).ask(method, path, body)
     }
 
     fn send(
@@ -111,4 +100,41 @@ impl Yard {
 /// A client that goes straight to where it is told to.
 fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
+/// Asks one server again and again, as the administrator.
+pub struct Asker {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Asker {
+    pub fn of(yard: &Yard) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async { client() });
+        Self { runtime, client, url: yard.url.clone(), token: yard.admin_token() }
+    }
+
+    /// Status and JSON body; `None` where no answer came in time.
+    pub fn ask(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Option<(u16, Value)> {
+        self.block_on(async {
+            let url = format!("{}{path}", self.url);
+            let mut request = self.client.request(method.parse().unwrap(), url).timeout(ANSWER);
+            request = request.bearer_auth(&self.token);
+            if let Some(body) = body {
+                request = request.body(body);
+            }
+            let response = request.send().await.ok()?;
+            let status = response.status().as_u16();
+            let text = response.text().await.ok()?;
+            Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        })
+    }
+
+    /// Waits for something on this one's runtime, which keeps connections.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use trainyard_store::{Sealer, Store};
 
 use super::{
-    load::is_over,
+    load::{Found, is_over},
     world::{Known, World},
 };
 use crate::harness::block_on;
@@ -55,8 +56,9 @@ impl World {
             if known.id.is_none() {
                 match self.find(&known.name) {
                     // Nobody said that it was taken, and it was not.
-                    None => continue,
-                    Some(id) => known.id = id,
+                    Found::Nothing => continue,
+                    Found::Run(id) => known.id = Some(id),
+                    Found::NoAnswer => {}
                 }
             }
             let Some(id) = known.id.clone() else {
@@ -115,7 +117,7 @@ impl World {
         };
         folder("runs", &mut |_| true);
         folder("kept", &mut |_| true);
-        folder("definitions", &mut |name| name.ends_with(".part"));
+        folder("definitions", &mut |name| Path::new(name).extension().is_some_and(|e| e == "part"));
         left.extend(
             block_on(store.runs_to_remove(10)).unwrap().into_iter().map(|r| format!("record of {}", r.id)),
         );
@@ -144,7 +146,7 @@ impl World {
         left.extend(
             trainyard_cgroup::names().into_iter().filter(is_ours).map(|run| format!("cgroup of {run}")),
         );
-        let uploads = block_on(self.yard.bucket(&self.yard.results).unfinished("")).unwrap();
+        let uploads = self.asker.block_on(self.results.unfinished("")).unwrap();
         left.extend(uploads.into_iter().map(|u| format!("upload of {}", u.key)));
         left
     }
@@ -179,7 +181,15 @@ impl World {
             format!("{id}: the record is not the fold of its journal")
         });
         self.report.checked("journals", 1);
-        let log = self.yard.cli(&["logs", &id]).ok();
+        // As it is kept; and now and then as it is shown.
+        let kept = self.yard.data_folder().join("logs").join(&id).with_extension("log");
+        let log = fs::read_to_string(kept).unwrap_or_default();
+        if self.dice.chance(5) {
+            let shown = self.yard.cli(&["logs", &id]).ok();
+            self.report
+                .expect(shown == log, || format!("{id}: the log is shown as {shown}\n--- and not as {log}"));
+            self.report.checked("logs as they are shown", 1);
+        }
         self.check_log(known, &id, &log, state);
         self.check_metrics(&id, &log, status);
         self.check_results(&id, &log, state);
@@ -216,14 +226,14 @@ impl World {
 
     /// The bucket holds what the program said that it wrote, and the marker lists just that.
     fn check_results(&mut self, id: &str, log: &str, state: &str) {
-        let there = self.yard.results(id);
+        let there = self.stored(id);
         if !there.contains_key("learner-1/.log-copy-complete") {
             let never = log.is_empty() && state == "canceled";
             self.report.expect(never, || format!("{id} is {state} without a marker: {there:?}"));
             return;
         }
         let marker: Value =
-            serde_json::from_str(&self.yard.result(id, "learner-1/.log-copy-complete")).unwrap();
+            serde_json::from_str(&self.stored_text(id, "learner-1/.log-copy-complete")).unwrap();
         let listed: BTreeMap<String, u64> = marker["files"]
             .as_object()
             .unwrap()
@@ -237,14 +247,14 @@ impl World {
         });
         self.report
             .expect(marker["left_out"].is_null(), || format!("{id}: left out: {}", marker["left_out"]));
-        let stored_log = self.yard.result(id, "learner-1/training-log.txt");
+        let stored_log = self.stored_text(id, "learner-1/training-log.txt");
         self.report.expect(lines(&stored_log) == lines(log), || {
             format!("{id}: the bucket's log is another:\n{stored_log}\n--- and not\n{log}")
         });
         let (sure, last) = told(log);
         let mut found: BTreeMap<&str, u64> = beside
             .iter()
-            .filter(|(key, _)| !key.starts_with("learner-1/") && !key.ends_with(".tmp"))
+            .filter(|(key, _)| !key.starts_with("learner-1/") && !key.ends_with("-half"))
             .map(|(key, size)| (key.as_str(), *size))
             .collect();
         let mut expected = sure.clone();
@@ -263,10 +273,22 @@ impl World {
             expected.into_iter().take(2).map(|(name, (_, md5))| (name, md5.to_owned())).collect();
         for (name, md5) in some {
             let path = format!("{id}/{name}");
-            let bytes = block_on(self.yard.bucket(&self.yard.results).get_bytes(&path)).unwrap_or_default();
+            let bytes = self.asker.block_on(self.results.get_bytes(&path)).unwrap_or_default();
             let is_it = hex::encode(md5::Md5::digest(&bytes)) == md5;
             self.report.expect(is_it, || format!("{path} holds other bytes than were written"));
         }
+    }
+
+    /// Keys and sizes of what a run has stored, without its own prefix.
+    fn stored(&self, id: &str) -> BTreeMap<String, u64> {
+        let prefix = format!("{id}/");
+        let objects = self.asker.block_on(self.results.list(&prefix)).unwrap();
+        objects.into_iter().map(|o| (o.key[prefix.len()..].to_owned(), o.size)).collect()
+    }
+
+    fn stored_text(&self, id: &str, key: &str) -> String {
+        let bytes = self.asker.block_on(self.results.get_bytes(&format!("{id}/{key}"))).unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     fn check_memory(&mut self) {

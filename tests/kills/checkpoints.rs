@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::world::World;
-use crate::harness::block_on;
 
 /// Longest wait for the store, which may stand still.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -19,14 +18,13 @@ impl World {
         if !self.is_served() {
             return;
         }
-        let bucket = self.yard.bucket(&self.yard.results);
-        let seen = &self.checkpoints.0;
-        let changed = block_on(async {
+        let (bucket, seen) = (&self.results, &self.checkpoints.0);
+        let changed = self.asker.block_on(async {
             let look = async {
                 let mut changed = Vec::new();
                 for object in bucket.list(FOLDER).await.ok()? {
                     let is_known = seen.get(&object.key).is_some_and(|(etag, _)| *etag == object.etag);
-                    if !object.key.ends_with(".tmp") && !is_known {
+                    if !object.key.ends_with("-half") && !is_known {
                         let text = bucket.get_bytes(&object.key).await.ok()?;
                         changed.push((object, String::from_utf8_lossy(&text).into_owned()));
                     }

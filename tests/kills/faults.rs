@@ -31,15 +31,15 @@ impl World {
     pub fn inflict(&mut self) {
         match self.dice.roll(100) {
             0..8 => self.kill_server("kill server"),
-            8..22 => self.kill_runner(),
-            22..26 => {
+            8..15 => self.kill_runner(),
+            15..18 => {
                 self.kill_runner();
                 self.kill_server("kill server with a runner");
             }
-            26..30 => self.kill_fork_server(),
-            30..36 => self.freeze_server(),
-            36..44 => self.freeze_runner(),
-            44..72 => self.arm(),
+            18..21 => self.kill_fork_server(),
+            21..27 => self.freeze_server(),
+            27..34 => self.freeze_runner(),
+            34..65 => self.arm(),
             _ => self.disturb_store(),
         }
     }

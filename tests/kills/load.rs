@@ -1,6 +1,6 @@
 //! Runs that keep the world busy, and what their owner does with them.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -53,13 +53,21 @@ impl Load {
 impl World {
     /// Submits where a slot is free; cancels, deletes and looks now and then.
     pub fn keep_busy(&mut self) {
+        if !self.is_served() {
+            return;
+        }
+        // The newest: more than go on.
+        let Some((200, page)) = self.asked("GET", "/v3/models?limit=100", None) else { return };
+        let runs = page["resources"].as_array().into_iter().flatten();
+        let runs: BTreeMap<&str, &Value> =
+            runs.filter_map(|run| Some((run["metadata"]["guid"].as_str()?, run))).collect();
         for slot in 0..SLOTS {
-            if !self.is_served() {
-                return;
-            }
             match self.slots[slot].clone() {
                 None => self.submit(slot),
-                Some(known) => self.use_it(slot, known),
+                Some(known) => {
+                    let run = known.id.as_ref().and_then(|id| runs.get(id.as_str())).copied();
+                    self.use_it(slot, known, run);
+                }
             }
         }
     }
@@ -68,16 +76,16 @@ impl World {
         self.load.count += 1;
         let number = self.load.count;
         // Most are short; some live long enough to be stored while they run.
-        let long = self.dice.chance(20);
-        let lines = if long { 150 + self.dice.roll(150) } else { 5 + self.dice.roll(60) } as u32;
-        let pause = if long { 40 + self.dice.roll(30) } else { self.dice.roll(25) };
+        let long = self.dice.chance(15);
+        let lines = if long { 120 + self.dice.roll(80) } else { 5 + self.dice.roll(60) } as u32;
+        let pause = if long { 50 } else { self.dice.roll(20) };
         let big = if self.dice.chance(8) { (17 << 20) + self.dice.roll(8 << 20) } else { 0 };
         let exit = if self.dice.chance(10) { 3 } else { 0 };
         let seed = self.dice.roll(u64::from(u32::MAX));
         let name = format!("kill-{number}");
         let command = format!("python3 work.py {seed} {lines} {pause} {big} {exit} {slot} {number}");
         let body = self.load.body(&self.yard, &name, &command);
-        let answer = self.yard.try_http("POST", "/v3/models", Some(body));
+        let answer = self.asker.ask("POST", "/v3/models", Some(body));
         let id = match &answer {
             Some((202, run)) => run["metadata"]["guid"].as_str().map(str::to_owned),
             // The store is asked, and it may have met a fault.
@@ -92,13 +100,26 @@ impl World {
         self.slots[slot] = Some(Known { id, name, lines, exit, canceled: false, deleted: false });
     }
 
-    fn use_it(&mut self, slot: usize, mut known: Known) {
+    fn use_it(&mut self, slot: usize, mut known: Known, run: Option<&Value>) {
         let Some(id) = known.id.clone() else {
-            self.slots[slot] = self.find(&known.name).map(|id| Known { id, ..known });
+            match self.find(&known.name) {
+                Found::Run(id) => self.slots[slot] = Some(Known { id: Some(id), ..known }),
+                Found::Nothing => self.slots[slot] = None,
+                Found::NoAnswer => {}
+            }
             return;
         };
         if known.deleted {
-            // Its program may still write into the slot: when it is gone, all that it left is.
+            // Its program may write into the slot until all that it left is gone. And was it heard?
+            if run.is_none() && !self.yard.run_folder(&id).exists() {
+                self.over.push(known);
+                self.slots[slot] = None;
+            }
+            return;
+        }
+        if run.is_some_and(is_over) {
+            self.over.push(known);
+            self.slots[slot] = None;
             return;
         }
         let path = format!("/v3/models/{id}");
@@ -112,14 +133,6 @@ impl World {
                 known.deleted = true;
                 self.asked("DELETE", &path, None);
             }
-            6..60 => {
-                let Some((200, run)) = self.asked("GET", &path, None) else { return };
-                if is_over(&run) {
-                    self.over.push(known);
-                    self.slots[slot] = None;
-                    return;
-                }
-            }
             _ => {}
         }
         self.slots[slot] = Some(known);
@@ -127,22 +140,30 @@ impl World {
 
     /// Asks the server; an answer that says that it is at fault is a violation.
     pub fn asked(&mut self, method: &str, path: &str, body: Option<Vec<u8>>) -> Option<(u16, Value)> {
-        let answer = self.yard.try_http(method, path, body)?;
+        let answer = self.asker.ask(method, path, body)?;
         self.report.checked("answers of the API", 1);
         self.report
             .expect(!is_bad(answer.0), || format!("{method} {path} is answered {}: {}", answer.0, answer.1));
         Some(answer)
     }
 
-    /// The run of this name; `Some(None)`: the server does not say now, `None`: there is none.
-    pub fn find(&mut self, name: &str) -> Option<Option<String>> {
+    /// The run of this name.
+    pub fn find(&mut self, name: &str) -> Found {
         match self.asked("GET", &format!("/v3/models?name={name}"), None) {
-            Some((200, page)) => {
-                page["resources"][0]["metadata"]["guid"].as_str().map(|id| Some(id.to_owned()))
-            }
-            _ => Some(None),
+            Some((200, page)) => match page["resources"][0]["metadata"]["guid"].as_str() {
+                Some(id) => Found::Run(id.to_owned()),
+                None => Found::Nothing,
+            },
+            _ => Found::NoAnswer,
         }
     }
+}
+
+/// What the server says of a name.
+pub enum Found {
+    Run(String),
+    Nothing,
+    NoAnswer,
 }
 
 /// Whether an answer says that the server is at fault. One that has no room for more says so by 503.

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use world::World;
 
 /// Faults between two looks at everything.
-const BETWEEN_LOOKS: u64 = 100;
+const BETWEEN_LOOKS: u64 = 500;
+/// Longest pause between two faults, in milliseconds: some runs are to come through.
+const MOST_PAUSE: u64 = 120;
 /// Faults in `./test`.
 const FEW: u64 = 300;
 /// The same on a cluster, which takes a second to start a run.
@@ -36,7 +38,7 @@ fn faults_at_random_lose_and_double_nothing() {
         world.inflict();
         world.look_at_checkpoints();
         // Time for things to begin, so that faults meet them in the middle.
-        std::thread::park_timeout(Duration::from_millis(world.dice.roll(120)));
+        std::thread::park_timeout(Duration::from_millis(world.dice.roll(MOST_PAUSE)));
         if world.report.faults() >= looked + BETWEEN_LOOKS {
             world.settle();
             looked = world.report.faults();

@@ -74,6 +74,22 @@ fn a_salvage_puts_nothing_back_that_its_runner_had_stored_before_another_did() {
 }
 
 #[test]
+fn a_salvage_of_a_runner_that_kept_no_ledger_puts_nothing_back_either() {
+    let yard = Yard::with(CONFIG);
+    put(&yard, "_wml_checkpoints/other/step", "1");
+    let id = yard.train("lost", "echo mine > $CHECKPOINT_DIR/own; echo up; sleep 1000");
+    yard.wait_log(&id, "\nup\n");
+    // As a runner of an earlier release leaves its folder.
+    fs::remove_file(yard.run_folder(&id).join("ledger.jsonl")).unwrap();
+    put(&yard, "_wml_checkpoints/other/step", "2");
+    kill_runner(&yard, &id);
+    assert_eq!(yard.wait_end(&id)["error"]["errors"][0]["code"], "TY0407");
+    assert_eq!(get(&yard, "_wml_checkpoints/other/step"), "2", "another run's checkpoint went back");
+    assert_eq!(get(&yard, "_wml_checkpoints/own"), "mine\n", "its own is lost");
+    assert_marker_is_true(&yard, &id);
+}
+
+#[test]
 fn data_that_others_change_while_it_is_fetched_fails_no_run() {
     let yard = Yard::with(CONFIG);
     for n in 0..50 {

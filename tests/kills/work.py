@@ -20,9 +20,9 @@ def put(folder, name, content):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if folder == results:
         say("put", name, len(content), hashlib.md5(content).hexdigest())
-    with open(path + ".tmp", "wb") as file:
+    with open(path + "-half", "wb") as file:
         file.write(content)
-    os.replace(path + ".tmp", path)
+    os.replace(path + "-half", path)
 
 
 say("begins")

@@ -11,12 +11,13 @@ use nix::{
     unistd::Pid,
 };
 use trainyard_chaos::Proxy;
+use trainyard_transfer::Bucket;
 
 use super::{checkpoints::Checkpoints, load::Load, report::Report};
-use crate::harness::{Dice, Yard};
+use crate::harness::{Asker, Dice, Yard};
 
 /// Runs that go on side by side, each with a checkpoint of its own.
-pub const SLOTS: usize = 8;
+pub const SLOTS: usize = 12;
 
 /// A run as it was submitted.
 #[derive(Clone, Debug)]
@@ -33,6 +34,9 @@ pub struct Known {
 pub struct World {
     pub yard: Yard,
     pub proxy: Proxy,
+    pub asker: Asker,
+    /// The results, past the proxy.
+    pub results: Bucket,
     pub dice: Dice,
     pub report: Report,
     pub load: Load,
@@ -48,15 +52,16 @@ pub struct World {
 impl World {
     /// `None` where break points are not compiled in.
     pub fn make() -> Option<Self> {
-        let yard = Yard::with_breakpoints("grace = 1\n[local]\ncpus = 8\nmemory = '64GiB'\n")?;
+        let yard = Yard::with_breakpoints("grace = 1\n[local]\ncpus = 12\nmemory = '64GiB'\n")?;
         let dice = Dice::from_variable("KILLS_SEED");
         let proxy =
             Proxy::start(yard.store.endpoint_url.trim_start_matches("http://").parse().unwrap()).unwrap();
         yard.put("input", b"some data");
         let load = Load::prepare(&yard, proxy.address());
         let report = Report::new(dice.seed);
+        let (asker, results) = (Asker::of(&yard), yard.bucket(&yard.results));
         let (slots, over, checkpoints, frozen) = Default::default();
-        Some(Self { yard, proxy, dice, report, load, slots, over, checkpoints, frozen })
+        Some(Self { yard, proxy, asker, results, dice, report, load, slots, over, checkpoints, frozen })
     }
 
     /// Looks after those who stand still, and after a server that a break point has ended.

@@ -209,6 +209,49 @@ fn a_runner_lost_before_the_program_started_is_tried_again_and_after_it_never() 
     assert!(matches!(&end.outcome, Outcome::Failed(f) if f.code == "TY0407"), "{end:?}");
 }
 
+fn steps(events: impl IntoIterator<Item = (Event, Option<u64>)>) -> Run {
+    let mut run = Run::submitted(Time(0));
+    for (n, (event, seq)) in events.into_iter().enumerate() {
+        apply(&mut run, &stamp(n, event, seq));
+    }
+    run
+}
+
+#[test]
+fn a_canceled_run_has_no_error_where_all_that_it_wrote_is_stored_and_one_where_not() {
+    let lost_runner = |code: Code| Failure { code: code.as_str().into(), ..failure() };
+    let before = || {
+        vec![
+            (Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] }, None),
+            (Event::Claimed { attempt: 1 }, None),
+            (Event::Started { attempt: 1 }, Some(1)),
+            (Event::CancelAsked, None),
+            (Event::Lost { attempt: 1, message: "gone".into(), code: None }, None),
+        ]
+    };
+    for (reported, expected) in
+        [(None, None), (Some(lost_runner(Code::StageOut)), Some(lost_runner(Code::StageOut)))]
+    {
+        let mut events = before();
+        events.push((Event::Finished { attempt: 2, failure: reported }, Some(1)));
+        assert_eq!(steps(events).failure(), expected.as_ref());
+    }
+    // A runner that took a new attempt's place says itself that the one before it was lost.
+    let run = steps([
+        (Event::Placed { attempt: 1, node: "n".into(), gpus: vec![] }, None),
+        (Event::Claimed { attempt: 1 }, None),
+        (Event::Lost { attempt: 1, message: "gone".into(), code: None }, None),
+        (Event::Placed { attempt: 2, node: "n".into(), gpus: vec![] }, None),
+        (Event::CancelAsked, None),
+        (Event::Finished { attempt: 2, failure: Some(lost_runner(Code::RunnerLost)) }, Some(1)),
+    ]);
+    assert!(
+        matches!(run.state, State::Ended(ref e) if e.outcome == Outcome::Canceled(None)),
+        "{:?}",
+        run.state
+    );
+}
+
 fn on_slurm() -> Run {
     let mut run = Run::submitted(Time(0));
     apply(&mut run, &stamp(1, Event::Handed { attempt: 1, engine: EngineName::Slurm, learners: 1 }, None));

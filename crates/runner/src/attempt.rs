@@ -202,7 +202,8 @@ async fn work(
     let collector = Collector::new(layout, points.clone())?;
     let guard = context.guard(reporter);
     let checkpoints = staged.checkpoints.guarded(guard.clone());
-    let output = Output::new(order, layout, http, checkpoints, guard, staged.notes, points, ledger)?;
+    let output = Output::new(order, layout, http, checkpoints, guard, staged.notes, points)?;
+    let output = output.noted_in(ledger);
     let setting = Setting {
         order,
         layout,

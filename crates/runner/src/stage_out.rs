@@ -125,12 +125,14 @@ impl Output {
         guard: Option<Guard>,
         notes: Vec<(String, String)>,
         points: Points,
-        ledger: Arc<Ledger>,
     ) -> Result<Self, Error> {
         let (checkpoints, points) = (Some(checkpoints), Some(points));
-        let output = Self::of_log(order, layout, http, guard)?;
-        let results = output.results.noted_in(ledger);
-        Ok(Self { results, checkpoints, notes, points, began: true, ..output })
+        Ok(Self { checkpoints, notes, points, began: true, ..Self::of_log(order, layout, http, guard)? })
+    }
+
+    /// With a ledger of what is stored of the results. The checkpoints have one already.
+    pub(crate) fn noted_in(self, ledger: Arc<Ledger>) -> Self {
+        Self { results: self.results.noted_in(ledger), ..self }
     }
 
     /// For what a lost runner left: what its program wrote since that runner stored it last. The ledger tells what
@@ -149,7 +151,7 @@ impl Output {
         let mut output = Self::of_log(order, layout, http, guard)?;
         if let Some(known) = &known {
             let ledger = Arc::new(Ledger::go_on(&layout.ledger).map_err(Error::StageOut)?);
-            output.results = output.results.noted_in(Arc::clone(&ledger));
+            output = output.noted_in(Arc::clone(&ledger));
             output.results.resume(known, &layout.root);
             checkpoints = checkpoints.noted_in(ledger);
             checkpoints.resume(known, &layout.root);

@@ -74,13 +74,12 @@ pub(crate) async fn copy(
 pub(crate) async fn resume(app: &App) -> Result<(), Error> {
     for model in app.store.unfinished_models()? {
         let run = model.run.as_ref().and_then(|run| app.store.run(run).ok());
-        match run.and_then(|run| Source::of_run(&run).ok()) {
-            Some(source) => begin(app, model, source),
-            None => {
-                // The keys to a folder that somebody named are not kept.
-                let message = "the server was stopped while it copied the model; store it again".to_owned();
-                app.store.set_archive(model.version, Archive::Failed { message }, Time::now()).await?;
-            }
+        if let Some(source) = run.and_then(|run| Source::of_run(&run).ok()) {
+            begin(app, model, source);
+        } else {
+            // The keys to a folder that somebody named are not kept.
+            let message = "the server was stopped while it copied the model; store it again".to_owned();
+            app.store.set_archive(model.version, Archive::Failed { message }, Time::now()).await?;
         }
     }
     Ok(())

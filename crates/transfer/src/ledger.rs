@@ -51,17 +51,27 @@ enum Line {
     Ended(String, String),
 }
 
+/// Bytes of a ledger from which on it is written anew where most of it is out of date: a program that runs for weeks
+/// writes its log all the time.
+const LARGE: u64 = 1 << 20;
+/// How much larger than what is still true a ledger may become.
+const MOST_WASTE: u64 = 4;
+
 /// Writes a ledger. What a full disk has no room for is held, and written with the next line.
 #[derive(Debug)]
 pub struct Ledger {
-    root: PathBuf,
-    file: Mutex<Writer>,
+    path: PathBuf,
+    writer: Mutex<Writer>,
 }
 
 #[derive(Debug)]
 struct Writer {
     file: File,
     held: Vec<u8>,
+    /// What all lines come to.
+    past: Past,
+    /// Bytes from which on it is written anew.
+    limit: u64,
 }
 
 /// What the lines of a ledger come to.
@@ -78,20 +88,21 @@ pub struct Past {
 impl Ledger {
     /// Begins the ledger at `path` anew. Files are named by where they are below its folder.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let ledger = Self::go_on(path)?;
-        let cut = {
-            let Writer { file, .. } = &*ledger.writer();
-            file.metadata().and_then(|m| if m.len() > 0 { file.set_len(0) } else { Ok(()) })
-        };
-        cut.map_err(|e| Error::file(path, e))?;
-        Ok(ledger)
+        let file = open(path).and_then(|file| {
+            // Not by opening: to cut a file that is empty already makes some file systems flush it.
+            if file.metadata()?.len() > 0 {
+                file.set_len(0)?;
+            }
+            Ok(file)
+        });
+        Ok(Self::of(path, file.map_err(|e| Error::file(path, e))?, Past::default()))
     }
 
     /// Goes on with the ledger at `path`.
     pub fn go_on(path: &Path) -> Result<Self, Error> {
         let failed = |e| Error::file(path, e);
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).read(true).append(true).mode(0o600).open(path).map_err(failed)?;
+        let past = Past::read(path)?.unwrap_or_default();
+        let mut file = open(path).map_err(failed)?;
         // What a full disk or a power cut tore off is one line, and what follows another.
         let size = file.metadata().map_err(failed)?.len();
         let mut last = [b'\n'];
@@ -101,8 +112,12 @@ impl Ledger {
         if last != *b"\n" {
             file.write_all(b"\n").map_err(failed)?;
         }
-        let root = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { root, file: Mutex::new(Writer { file, held: Vec::new() }) })
+        Ok(Self::of(path, file, past))
+    }
+
+    fn of(path: &Path, file: File, past: Past) -> Self {
+        let writer = Writer { file, held: Vec::new(), past, limit: LARGE };
+        Self { path: path.to_owned(), writer: Mutex::new(writer) }
     }
 
     /// Flushes it to the disk, where something is in it.
@@ -113,7 +128,7 @@ impl Ledger {
 
     /// Where `folder` is below this ledger's.
     pub(crate) fn below(&self, folder: &Path) -> PathBuf {
-        folder.strip_prefix(&self.root).unwrap_or(folder).to_owned()
+        self.path.parent().and_then(|root| folder.strip_prefix(root).ok()).unwrap_or(folder).to_owned()
     }
 
     pub(crate) fn copied(&self, copied: impl IntoIterator<Item = Copied>) {
@@ -130,17 +145,27 @@ impl Ledger {
 
     fn append(&self, lines: impl IntoIterator<Item = Line>) {
         let mut writer = self.writer();
-        let Writer { file, held } = &mut *writer;
+        let Writer { file, held, past, limit } = &mut *writer;
         for line in lines {
-            // What it is made of can always be written as JSON.
-            if let Ok(text) = serde_json::to_vec(&line) {
-                held.extend(text);
-                held.push(b'\n');
-            }
+            write(held, &line);
+            past.see(line);
         }
         let before = file.metadata().map(|m| m.len());
         match (file.write_all(held), before) {
-            (Ok(()), _) => held.clear(),
+            (Ok(()), Ok(before)) => {
+                let size = before + held.len() as u64;
+                held.clear();
+                if size > *limit {
+                    match rewrite(&self.path, past) {
+                        Ok((new, size)) => (*file, *limit) = (new, LARGE.max(size * MOST_WASTE)),
+                        Err(error) => {
+                            tracing::warn!(%error, "the ledger stays as long as it is");
+                            *limit = size * 2;
+                        }
+                    }
+                }
+            }
+            (Ok(()), Err(_)) => held.clear(),
             (Err(error), before) => {
                 tracing::warn!(%error, "what is stored cannot be noted now");
                 if let Ok(before) = before {
@@ -152,8 +177,44 @@ impl Ledger {
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)
+}
+
+/// A line of JSON; what these are made of can always be written as that.
+fn write(text: &mut Vec<u8>, line: &Line) {
+    if let Ok(json) = serde_json::to_vec(line) {
+        text.extend(json);
+        text.push(b'\n');
+    }
+}
+
+/// Puts a ledger of what is still true into the place of the one at `path`, at once; returns it, and its size.
+fn rewrite(path: &Path, past: &Past) -> std::io::Result<(File, u64)> {
+    let mut text = Vec::new();
+    for copied in past.copied.values() {
+        let etag = past.etags.get(&copied.key);
+        if let (None, Some(etag)) = (&copied.stored, etag) {
+            let stored = Stored { size: copied.version.size, etag: etag.clone() };
+            write(&mut text, &Line::Copied(Copied { stored: Some(stored), ..copied.clone() }));
+        }
+        let line = if copied.stored.is_some() { Line::Copied } else { Line::Storing };
+        write(&mut text, &line(copied.clone()));
+    }
+    for (key, id) in &past.open {
+        write(&mut text, &Line::Began(key.clone(), id.clone()));
+    }
+    let part = path.with_extension("part");
+    let _ = fs::remove_file(&part);
+    let mut file = open(&part)?;
+    file.write_all(&text)?;
+    file.sync_data()?;
+    fs::rename(part, path)?;
+    Ok((file, text.len() as u64))
 }
 
 impl Uploads for Ledger {
@@ -176,23 +237,28 @@ impl Past {
         };
         let mut past = Self::default();
         for line in text.split(|b| *b == b'\n') {
-            match serde_json::from_slice(line) {
-                Ok(Line::Copied(copied) | Line::Storing(copied)) => {
-                    if let Some(stored) = &copied.stored {
-                        past.etags.insert(copied.key.clone(), stored.etag.clone());
-                    }
-                    past.copied.insert(copied.key.clone(), copied);
-                }
-                Ok(Line::Removed(key)) => {
-                    past.copied.remove(&key);
-                    past.etags.remove(&key);
-                }
-                Ok(Line::Began(key, id)) => past.open.push((key, id)),
-                Ok(Line::Ended(key, id)) => past.open.retain(|o| *o != (key.clone(), id.clone())),
-                Err(_) => {}
+            if let Ok(line) = serde_json::from_slice(line) {
+                past.see(line);
             }
         }
         Ok(Some(past))
+    }
+
+    fn see(&mut self, line: Line) {
+        match line {
+            Line::Copied(copied) | Line::Storing(copied) => {
+                if let Some(stored) = &copied.stored {
+                    self.etags.insert(copied.key.clone(), stored.etag.clone());
+                }
+                self.copied.insert(copied.key.clone(), copied);
+            }
+            Line::Removed(key) => {
+                self.copied.remove(&key);
+                self.etags.remove(&key);
+            }
+            Line::Began(key, id) => self.open.push((key, id)),
+            Line::Ended(key, id) => self.open.retain(|o| *o != (key.clone(), id.clone())),
+        }
     }
 }
 
@@ -235,5 +301,29 @@ mod tests {
         assert_eq!(Past::read(&path).unwrap().unwrap().copied.len(), 1, "a line behind a torn one is lost");
         drop(Ledger::create(&path).unwrap());
         assert_eq!(Past::read(&path).unwrap(), Some(Past::default()));
+    }
+
+    #[test]
+    fn a_ledger_of_weeks_stays_small_and_true() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.jsonl");
+        let ledger = Ledger::create(&path).unwrap();
+        ledger.began("c", "1");
+        ledger.copied([copied("kept", 1, Some("k"))]);
+        for n in 0..20_000 {
+            ledger.storing(copied("log", n, None));
+            ledger.copied([copied("log", n, Some("x"))]);
+        }
+        ledger.storing(copied("log", 20_000, None));
+        let size = fs::metadata(&path).unwrap().len();
+        assert!(size < 2 * LARGE, "it has {size} bytes");
+        let past = Past::read(&path).unwrap().unwrap();
+        assert_eq!(past, ledger.writer().past, "what is written is not what is known");
+        assert_eq!(past.copied["log"], copied("log", 20_000, None));
+        assert_eq!((&*past.etags["log"], &*past.etags["kept"]), ("x", "k"));
+        assert_eq!(past.open.len(), 1);
+        let (file, _) = rewrite(&path, &past).unwrap();
+        drop(file);
+        assert_eq!(Past::read(&path).unwrap().unwrap(), past);
     }
 }
