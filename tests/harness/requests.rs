@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Yard, block_on, yard::Typed};
 
 /// Longest wait for an answer of a server that may not give one.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(2);
 
 impl Yard {
     /// `trainyard users` for this server.

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::world::World;
 
-/// Longest wait for the store, which may stand still.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Longest wait for the store, which may stand still or be dead by now: there is another look in a moment.
+const ANSWER: Duration = Duration::from_millis(500);
 const FOLDER: &str = "_wml_checkpoints/";
 
 /// By key: the ETag that was seen last, and the newest content.

@@ -1,7 +1,6 @@
 //! The one place where runs change: an event is journaled, then what follows from it is done.
 
 use std::{
-    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,38 +10,36 @@ use trainyard_api::{
     RunId, Secret, Time, random_token,
     runner::{Allotment, Demand, EngineName, JobOptions, KEPT_FOLDER, Purpose, Ticket},
 };
-use trainyard_breakpoints::break_point;
 use trainyard_engine::{
     Left, Placement, Watched,
     local::{Queue, Start},
     slurm::node_of,
 };
 use trainyard_lifecycle::{Action, Event, Run, Stamped};
-use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, ToRemove, hash_token};
+use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, hash_token};
 
 use crate::{
     engines::{Attempts, Cluster, Engines},
     logs::Logs,
     members::Members,
     passes::Passes,
+    removal::Turns,
 };
 
 /// Where runs are placed, in words for people.
 const NODE: &str = "this machine";
 /// Pause before a run is placed again that could not be journaled.
 const PLACE_AGAIN: Duration = Duration::from_secs(2);
-/// Pause between looks at whether somebody else has cleaned up behind a run.
-const CLEANED_BY_ANOTHER: Duration = Duration::from_millis(200);
 
 /// Applies events and carries out actions. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Conductor(Arc<Parts>);
+pub(crate) struct Conductor(pub(crate) Arc<Parts>);
 
 pub(crate) struct Parts {
-    store: Store,
-    logs: Logs,
-    metrics: Logs,
-    engines: Engines,
+    pub(crate) store: Store,
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Logs,
+    pub(crate) engines: Engines,
     queue: Mutex<Queue>,
     attempts: Attempts,
     passes: Passes,
@@ -50,9 +47,7 @@ pub(crate) struct Parts {
     site: Site,
     /// What programs need not see of this machine.
     private: Private,
-    /// Runs whose folders are being cleaned, and runs that are being removed: each once at a time.
-    cleaning: Mutex<HashSet<RunId>>,
-    removing: Mutex<HashSet<RunId>>,
+    pub(crate) turns: Turns,
 }
 
 /// Where runners find this server, and how they know it.
@@ -84,21 +79,9 @@ impl Conductor {
         private: Private,
     ) -> Self {
         let (queue, attempts) = (Mutex::new(queue), Attempts::default());
-        let (cleaning, removing) = Default::default();
-        let parts = Parts {
-            store,
-            logs,
-            metrics,
-            engines,
-            queue,
-            attempts,
-            passes,
-            node,
-            site,
-            private,
-            cleaning,
-            removing,
-        };
+        let turns = Turns::default();
+        let parts =
+            Parts { store, logs, metrics, engines, queue, attempts, passes, node, site, private, turns };
         Self(Arc::new(parts))
     }
 
@@ -484,67 +467,6 @@ impl Conductor {
         let left = Left { attempts: run.attempt, learners: spec.learners(), keep: run.is_abandoned() };
         let conductor = self.clone();
         tokio::spawn(async move { conductor.clean(&id, spec.engine, left).await });
-    }
-
-    /// Throws away what a run that is over left on its nodes, once its runner has gone. Where that is being done
-    /// already, returns at once, and `false`.
-    pub(crate) async fn clean(&self, run: &RunId, engine: EngineName, left: Left) -> bool {
-        let Some(engine) = self.0.engines.get(engine) else { return true };
-        let Some(_turn) = Turn::take(&self.0.cleaning, run) else { return false };
-        engine.clean(run, left).await;
-        true
-    }
-
-    /// Begins to remove a run that is over.
-    fn remove(&self, run: &RunId) {
-        let Ok(Record { id, run, spec, .. }) = self.0.store.run(run) else { return };
-        let run = ToRemove {
-            id,
-            engine: spec.engine,
-            learners: spec.learners(),
-            attempts: run.attempt,
-            abandoned: run.is_abandoned(),
-        };
-        let conductor = self.clone();
-        tokio::spawn(async move { conductor.remove_now(&run).await });
-    }
-
-    /// Removes a run that is over, its record last: until then, what is left of it is found again.
-    pub(crate) async fn remove_now(&self, run: &ToRemove) {
-        let ToRemove { id, engine, learners, attempts, abandoned } = run;
-        let left = Left { attempts: *attempts, learners: *learners, keep: *abandoned };
-        let Some(_turn) = Turn::take(&self.0.removing, id) else { return };
-        while !self.clean(id, *engine, left).await {
-            tokio::time::sleep(CLEANED_BY_ANOTHER).await;
-        }
-        break_point("removal:folder");
-        self.0.logs.remove(id, *learners);
-        self.0.metrics.remove(id, 1);
-        break_point("removal:logs");
-        if let Err(error) = self.0.store.remove_run(id).await {
-            tracing::error!(%error, run = %id, "a run's record cannot be removed now");
-        }
-        break_point("removal:record");
-    }
-}
-
-/// A run's turn, which ends with this.
-struct Turn<'a> {
-    taken: &'a Mutex<HashSet<RunId>>,
-    run: RunId,
-}
-
-impl<'a> Turn<'a> {
-    /// `None`: somebody has it.
-    fn take(taken: &'a Mutex<HashSet<RunId>>, run: &RunId) -> Option<Self> {
-        let is_new = taken.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone());
-        is_new.then(|| Self { taken, run: run.clone() })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
 }
 

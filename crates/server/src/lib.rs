@@ -21,6 +21,7 @@ mod points;
 mod problem;
 mod reconcile;
 mod recovery;
+mod removal;
 mod render;
 mod retention;
 mod routes;

@@ -490,6 +490,8 @@ impl Engine for SlurmEngine {
     }
 
     async fn left(&self) -> Vec<RunId> {
-        self.shared().map(Shared::runs).unwrap_or_default()
+        let Some(shared) = self.shared().cloned() else { return Vec::new() };
+        // It may be far away.
+        tokio::task::spawn_blocking(move || shared.runs()).await.unwrap_or_default()
     }
 }

@@ -9,12 +9,14 @@ mod runs;
 
 use std::time::{Duration, Instant};
 
-use trainyard_api::Time;
+use trainyard_api::{Time, runner::EngineName};
 
 use crate::{keep_models, state::App, zips};
 
 /// Time between looks at runs: what they left undone is hardly ever there, and costs a query and two folders to find.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The same of a cluster's shared folder, which may be far away.
+const BETWEEN_CLUSTER: Duration = Duration::from_mins(1);
 /// Time between looks at files that each have to be asked about.
 const BETWEEN_SWEEPS: Duration = Duration::from_hours(24);
 /// How long after the end of a run its runners may ask whether their last report has come: they give a server up
@@ -23,10 +25,14 @@ const ASKED_FOR_MS: i64 = 15 * 86_400_000;
 
 /// Looks until the server stops.
 pub(crate) async fn reconcile(app: App) {
-    let mut swept: Option<Instant> = None;
+    let (mut swept, mut cluster): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         runs::remove(&app).await;
-        runs::clean(&app).await;
+        runs::clean(&app, EngineName::Local).await;
+        if cluster.is_none_or(|t| t.elapsed() > BETWEEN_CLUSTER) {
+            runs::clean(&app, EngineName::Slurm).await;
+            cluster = Some(Instant::now());
+        }
         if swept.is_none_or(|t| t.elapsed() > BETWEEN_SWEEPS) {
             logs::sweep(&app).await;
             node::sweep(&app).await;

@@ -26,27 +26,27 @@ pub(super) async fn remove(app: &App) {
     }
 }
 
-/// Cleans nodes of what runs left that are over, or are not known any more.
-pub(super) async fn clean(app: &App) {
-    for name in [EngineName::Local, EngineName::Slurm] {
-        let Some(engine) = app.conductor.engines().get(name) else { continue };
-        for run in engine.left().await {
-            let left = match app.store.run(&run) {
-                // Its removal does that.
-                Ok(record) if record.run.delete_asked => continue,
-                Ok(record) if record.run.is_ended() => Left {
-                    attempts: record.run.attempt,
-                    learners: record.spec.learners(),
-                    keep: record.run.is_abandoned(),
-                },
-                Err(Error::NotFound) => {
-                    Left { attempts: SOME_ATTEMPTS, learners: SOME_LEARNERS, keep: false }
-                }
-                // It goes on, or nobody can tell.
-                _ => continue,
-            };
-            let conductor = app.conductor.clone();
-            tokio::spawn(async move { conductor.clean(&run, name, left).await });
+/// Cleans nodes of what runs left that are over, or are not known any more, where this engine placed them.
+pub(super) async fn clean(app: &App, name: EngineName) {
+    let Some(engine) = app.conductor.engines().get(name) else { return };
+    for run in engine.left().await {
+        if app.conductor.attempts().of(&run).is_some() {
+            // Somebody works on it.
+            continue;
         }
+        let left = match app.store.run(&run) {
+            // Its removal does that.
+            Ok(record) if record.run.delete_asked => continue,
+            Ok(record) if record.run.is_ended() => Left {
+                attempts: record.run.attempt,
+                learners: record.spec.learners(),
+                keep: record.run.is_abandoned(),
+            },
+            Err(Error::NotFound) => Left { attempts: SOME_ATTEMPTS, learners: SOME_LEARNERS, keep: false },
+            // It waits, or nobody can tell.
+            _ => continue,
+        };
+        let conductor = app.conductor.clone();
+        tokio::spawn(async move { conductor.clean(&run, name, left).await });
     }
 }
