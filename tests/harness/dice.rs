@@ -14,6 +14,10 @@ impl Dice {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
         });
         println!("{name}={seed}");
+        Self::from_seed(seed)
+    }
+
+    pub fn from_seed(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 

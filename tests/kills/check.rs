@@ -287,8 +287,8 @@ impl World {
     }
 
     fn stored_text(&self, id: &str, key: &str) -> String {
-        let bytes = self.asker.block_on(self.results.get_bytes(&format!("{id}/{key}"))).unwrap();
-        String::from_utf8(bytes.to_vec()).unwrap()
+        let bytes = self.asker.block_on(self.results.get_bytes(&format!("{id}/{key}")));
+        bytes.map_or_else(|e| e.to_string(), |b| String::from_utf8_lossy(&b).into_owned())
     }
 
     fn check_memory(&mut self) {

@@ -19,6 +19,18 @@ impl Report {
         Self { seed, ..Self::default() }
     }
 
+    /// Adds what another world has seen.
+    pub fn add(&mut self, other: Self) {
+        fn sum<K: Ord>(to: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+            from.into_iter().for_each(|(key, n)| *to.entry(key).or_default() += n);
+        }
+        sum(&mut self.faults, other.faults);
+        sum(&mut self.checks, other.checks);
+        sum(&mut self.ends, other.ends);
+        self.violations.extend(other.violations);
+        self.memory = self.memory.max(other.memory);
+    }
+
     pub fn fault(&mut self, kind: &str) {
         *self.faults.entry(kind.to_owned()).or_default() += 1;
     }
@@ -64,15 +76,20 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = |title: &str, total: u64, rows: Vec<(String, u64)>| {
-            writeln!(f, "{title:<44} {total:>9}")?;
-            rows.into_iter().try_for_each(|(name, n)| writeln!(f, "    {name:<40} {n:>9}"))
+        let mut table = |title: &str, rows: &mut dyn Iterator<Item = (&str, u64)>| {
+            writeln!(f, "{title}")?;
+            for (name, n) in rows {
+                writeln!(f, "    {name:<40} {n:>9}")?;
+            }
+            Ok(())
         };
-        let rows = |of: &BTreeMap<String, u64>| of.iter().map(|(k, n)| (k.clone(), *n)).collect();
-        table("faults", self.faults(), rows(&self.faults))?;
-        table("runs", self.runs(), rows(&self.ends))?;
-        table("checked", 0, self.checks.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())?;
-        table("violations", self.violations.len() as u64, Vec::new())?;
+        table(
+            &format!("{:<44} {:>9}", "faults", self.faults()),
+            &mut self.faults.iter().map(|(k, n)| (&**k, *n)),
+        )?;
+        table(&format!("{:<44} {:>9}", "runs", self.runs()), &mut self.ends.iter().map(|(k, n)| (&**k, *n)))?;
+        table("checked", &mut self.checks.iter().map(|(k, n)| (*k, *n)))?;
+        writeln!(f, "{:<44} {:>9}", "violations", self.violations.len())?;
         writeln!(f, "{:<44} {:>6} MiB", "most memory of the server", self.memory >> 20)?;
         write!(f, "seed {}", self.seed)
     }

@@ -51,9 +51,8 @@ pub struct World {
 
 impl World {
     /// `None` where break points are not compiled in.
-    pub fn make() -> Option<Self> {
+    pub fn make(dice: Dice) -> Option<Self> {
         let yard = Yard::with_breakpoints("grace = 1\n[local]\ncpus = 12\nmemory = '64GiB'\n")?;
-        let dice = Dice::from_variable("KILLS_SEED");
         let proxy =
             Proxy::start(yard.store.endpoint_url.trim_start_matches("http://").parse().unwrap()).unwrap();
         yard.put("input", b"some data");

@@ -5,7 +5,7 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -83,9 +83,9 @@ impl Layout {
         Ok(())
     }
 
-    /// Writes a line of the runner's own into the run's log.
+    /// Writes a line of the runner's own into the run's log, which is there afterwards, and nobody else's to read.
     pub(crate) fn say(&self, text: &str) {
-        let file = OpenOptions::new().append(true).create(true).open(&self.output);
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.output);
         if let Err(error) = file.and_then(|mut f| f.write_all(text.as_bytes())) {
             tracing::warn!(%error, "the run's log cannot be written");
         }

@@ -47,6 +47,8 @@ pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     };
     let noted = Spool::open(&layout.spool)?.note_bases(base, metrics_base);
     noted.map_err(|e| Error::file(&layout.spool, e))?;
+    // A runner that was lost before it began one left none: every run has a log.
+    layout.say("");
     let points = Points::of(layout);
     Collector::resume(layout, points.clone())?.finish().await;
     // The log goes on where the lost runner's deliveries ended: the server knows how far that is.
