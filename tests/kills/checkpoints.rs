@@ -1,11 +1,9 @@
 //! The checkpoints that all runs of the bucket fetch and each stores one of: none may ever go back.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use super::world::World;
+use super::{load::ANSWER, world::World};
 
-/// Longest wait for the store, which may stand still or be dead by now: there is another look in a moment.
-const ANSWER: Duration = Duration::from_millis(500);
 const FOLDER: &str = "_wml_checkpoints/";
 
 /// By key: the ETag that was seen last, and the newest content.

@@ -29,6 +29,9 @@ const MOST_ARMED: usize = 3;
 impl World {
     /// Has one thing happen.
     pub fn inflict(&mut self) {
+        if self.yard.cluster.is_some() && self.dice.chance(8) {
+            return self.kill_controller();
+        }
         match self.dice.roll(100) {
             0..8 => self.kill_server("kill server"),
             8..15 => self.kill_runner(),
@@ -63,6 +66,16 @@ impl World {
         {
             self.report.fault("kill runner");
         }
+    }
+
+    /// The cluster's own: jobs go on, and nobody can ask for them for a while.
+    fn kill_controller(&mut self) {
+        let away = Duration::from_millis(self.dice.roll(1500));
+        let Some(cluster) = &mut self.yard.cluster else { return };
+        cluster.kill_controller();
+        std::thread::park_timeout(away);
+        cluster.start_controller();
+        self.report.fault("kill Slurm's controller");
     }
 
     fn kill_fork_server(&mut self) {
@@ -102,11 +115,16 @@ impl World {
 
     /// Arms a break point: the next process that comes by is ended or stopped there, and counted then.
     fn arm(&mut self) {
-        if self.yard.armed() < MOST_ARMED {
-            let point = ALL[self.dice.roll(ALL.len() as u64) as usize];
-            let how = if self.dice.chance(15) { "stop" } else { "kill" };
-            self.yard.arm(point, how);
+        if self.yard.armed() >= MOST_ARMED {
+            // Nobody comes by there now.
+            if self.dice.chance(70) {
+                return;
+            }
+            self.yard.disarm();
         }
+        let point = ALL[self.dice.roll(ALL.len() as u64) as usize];
+        let how = if self.dice.chance(15) { "stop" } else { "kill" };
+        self.yard.arm(point, how);
     }
 
     fn disturb_store(&mut self) {

@@ -1,12 +1,14 @@
 //! Runs that keep the world busy, and what their owner does with them.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::world::{Known, SLOTS, World};
 use crate::harness::{Yard, code_folder};
 
+/// Longest wait for the store, which may stand still or be dead by now.
+pub const ANSWER: Duration = Duration::from_millis(500);
 /// The program.
 const WORK: &str = include_str!("work.py");
 
@@ -77,13 +79,19 @@ impl World {
         let number = self.load.count;
         // Most are short; some live long enough to be stored while they run.
         let long = self.dice.chance(15);
-        let lines = if long { 120 + self.dice.roll(80) } else { 5 + self.dice.roll(60) } as u32;
-        let pause = if long { 50 } else { self.dice.roll(20) };
-        let big = if self.dice.chance(8) { (17 << 20) + self.dice.roll(8 << 20) } else { 0 };
+        let lines = if long { 100 + self.dice.roll(40) } else { 3 + self.dice.roll(30) } as u32;
+        let pause = if long { 60 } else { self.dice.roll(50) };
+        let big = if self.dice.chance(5) { (17 << 20) + self.dice.roll(8 << 20) } else { 0 };
         let exit = if self.dice.chance(10) { 3 } else { 0 };
         let seed = self.dice.roll(u64::from(u32::MAX));
         let name = format!("kill-{number}");
         let command = format!("python3 work.py {seed} {lines} {pause} {big} {exit} {slot} {number}");
+        if self.dice.chance(10) {
+            // New data now and then: otherwise the node has all of it.
+            let (key, bytes) = (format!("input-{}", number % 8), name.clone().into_bytes());
+            let put = self.data.put(&key, bytes.into());
+            let _ = self.asker.block_on(async { tokio::time::timeout(ANSWER, put).await });
+        }
         let body = self.load.body(&self.yard, &name, &command);
         let answer = self.asker.ask("POST", "/v3/models", Some(body));
         let id = match &answer {
@@ -129,7 +137,7 @@ impl World {
                 known.canceled = true;
                 self.asked("PATCH", &path, Some(patch));
             }
-            4..6 => {
+            4..8 => {
                 known.deleted = true;
                 self.asked("DELETE", &path, None);
             }

@@ -20,7 +20,7 @@ use world::World;
 use crate::harness::Dice;
 
 /// Faults between two looks at everything.
-const BETWEEN_LOOKS: u64 = 500;
+const BETWEEN_LOOKS: u64 = 250;
 /// Longest pause between two faults, in milliseconds: some runs are to come through.
 const MOST_PAUSE: u64 = 120;
 /// Faults in `./test`.

@@ -22,7 +22,9 @@ impl Report {
     /// Adds what another world has seen.
     pub fn add(&mut self, other: Self) {
         fn sum<K: Ord>(to: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
-            from.into_iter().for_each(|(key, n)| *to.entry(key).or_default() += n);
+            for (key, n) in from {
+                *to.entry(key).or_default() += n;
+            }
         }
         sum(&mut self.faults, other.faults);
         sum(&mut self.checks, other.checks);

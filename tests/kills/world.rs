@@ -17,7 +17,7 @@ use super::{checkpoints::Checkpoints, load::Load, report::Report};
 use crate::harness::{Asker, Dice, Yard};
 
 /// Runs that go on side by side, each with a checkpoint of its own.
-pub const SLOTS: usize = 12;
+pub const SLOTS: usize = 6;
 
 /// A run as it was submitted.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub struct World {
     pub asker: Asker,
     /// The results, past the proxy.
     pub results: Bucket,
+    pub data: Bucket,
     pub dice: Dice,
     pub report: Report,
     pub load: Load,
@@ -52,15 +53,16 @@ pub struct World {
 impl World {
     /// `None` where break points are not compiled in.
     pub fn make(dice: Dice) -> Option<Self> {
-        let yard = Yard::with_breakpoints("grace = 1\n[local]\ncpus = 12\nmemory = '64GiB'\n")?;
+        let yard = Yard::with_breakpoints("grace = 1\n[local]\ncpus = 6\nmemory = '64GiB'\n")?;
         let proxy =
             Proxy::start(yard.store.endpoint_url.trim_start_matches("http://").parse().unwrap()).unwrap();
         yard.put("input", b"some data");
         let load = Load::prepare(&yard, proxy.address());
         let report = Report::new(dice.seed);
-        let (asker, results) = (Asker::of(&yard), yard.bucket(&yard.results));
+        let (results, data) = (yard.bucket(&yard.results), yard.bucket(&yard.data));
+        let asker = Asker::of(&yard);
         let (slots, over, checkpoints, frozen) = Default::default();
-        Some(Self { yard, proxy, asker, results, dice, report, load, slots, over, checkpoints, frozen })
+        Some(Self { yard, proxy, asker, results, data, dice, report, load, slots, over, checkpoints, frozen })
     }
 
     /// Looks after those who stand still, and after a server that a break point has ended.
