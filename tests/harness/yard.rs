@@ -353,6 +353,14 @@ impl Yard {
         self.store.endpoint_url == self.own_store
     }
 
+    /// Which server it is, for its runners.
+    pub fn server_id(&self) -> String {
+        let key = fs::read(self.data_folder().join("secret.key")).unwrap();
+        hex::encode(
+            &ring::digest::digest(&ring::digest::SHA256, &[b"server id", &key[..]].concat()).as_ref()[..16],
+        )
+    }
+
     pub fn server_pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }

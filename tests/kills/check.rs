@@ -143,9 +143,8 @@ impl World {
                 .filter(|(_, run)| is_ours(run))
                 .map(|(pid, run)| format!("process {pid} of {run}")),
         );
-        left.extend(
-            trainyard_cgroup::names().into_iter().filter(is_ours).map(|run| format!("cgroup of {run}")),
-        );
+        let groups = trainyard_cgroup::runs_of(&self.server_id);
+        left.extend(groups.into_iter().map(|run| format!("cgroup of {run}")));
         let uploads = self.asker.block_on(self.results.unfinished("")).unwrap();
         left.extend(uploads.into_iter().map(|u| format!("upload of {}", u.key)));
         left

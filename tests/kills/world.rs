@@ -38,6 +38,7 @@ pub struct World {
     /// The results, past the proxy.
     pub results: Bucket,
     pub data: Bucket,
+    pub server_id: String,
     pub dice: Dice,
     pub report: Report,
     pub load: Load,
@@ -60,9 +61,23 @@ impl World {
         let load = Load::prepare(&yard, proxy.address());
         let report = Report::new(dice.seed);
         let (results, data) = (yard.bucket(&yard.results), yard.bucket(&yard.data));
-        let asker = Asker::of(&yard);
+        let (asker, server_id) = (Asker::of(&yard), yard.server_id());
         let (slots, over, checkpoints, frozen) = Default::default();
-        Some(Self { yard, proxy, asker, results, data, dice, report, load, slots, over, checkpoints, frozen })
+        Some(Self {
+            yard,
+            proxy,
+            asker,
+            results,
+            data,
+            server_id,
+            dice,
+            report,
+            load,
+            slots,
+            over,
+            checkpoints,
+            frozen,
+        })
     }
 
     /// Looks after those who stand still, and after a server that a break point has ended.

@@ -83,12 +83,26 @@ impl Cgroup {
     }
 }
 
-/// Names of the groups that there are of programs whose runner was started below this process's group.
-pub fn names() -> Vec<String> {
+/// The name of the group of a run. Several servers may be in one group: `server` is the id of the run's own.
+pub fn name_of(server: &str, run: &str) -> String {
+    format!("{}{run}", of_server(server))
+}
+
+/// What the names of a server's groups begin with.
+fn of_server(server: &str) -> String {
+    format!("{}-", &server[..server.len().min(8)])
+}
+
+/// Runs of a server of which there are groups below this process's own.
+pub fn runs_of(server: &str) -> Vec<String> {
     let Some(own) = own() else { return Vec::new() };
     let entries = fs::read_dir(own).into_iter().flatten().flatten();
-    let name = |e: fs::DirEntry| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned());
-    entries.filter_map(name).collect()
+    let of = |e: fs::DirEntry| {
+        let name = e.file_name();
+        let name = name.to_str()?.strip_prefix(PREFIX)?.strip_prefix(&of_server(server))?;
+        Some(name.to_owned())
+    };
+    entries.filter_map(of).collect()
 }
 
 fn path_of(name: &str) -> Option<PathBuf> {

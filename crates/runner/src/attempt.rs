@@ -54,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) past: Past,
     /// Who placed this runner.
     pub(crate) engine: EngineName,
+    /// Name of the program's control group.
+    pub(crate) group: String,
     /// The other learners, where this is the first of several.
     pub(crate) others: Others,
 }
@@ -96,13 +98,14 @@ pub(crate) async fn run_with(
     let node = PathBuf::from(&ticket.node);
     let isolation = Isolation::of(&ticket);
     let engine = ticket.engine;
+    let group = trainyard_cgroup::name_of(&ticket.server_id, ticket.run.as_str());
     let link = Link::new(ticket, &http)?;
     let order = link.claim().await?;
     tracing::info!(run = %order.run, attempt = order.attempt, "claimed");
     break_point("runner:claimed");
     let layout = Layout::new(folder);
     let past = Past::read(&layout.spool)?;
-    let context = Context { order, layout, http, link, node, isolation, past, engine, others };
+    let context = Context { order, layout, http, link, node, isolation, past, engine, group, others };
     let result = match context.order.purpose {
         // The runner before this one may have started the program without the server hearing of
         // it: what that program did is not thrown away, and it is not started again.
@@ -136,7 +139,7 @@ pub(crate) async fn run_with(
 async fn train(context: &Context, signals: Signals) -> Result<(), Error> {
     let Context { order, layout, link, .. } = context;
     if order.attempt > 1 {
-        salvage::end_what_is_left(order, layout).await;
+        salvage::end_what_is_left(context).await;
     }
     layout.make()?;
     let ledger = Arc::new(Ledger::create(&layout.ledger).map_err(Error::StageOut)?);
@@ -211,6 +214,7 @@ async fn work(
         isolation: &context.isolation,
         team: team.as_ref(),
         engine: context.engine,
+        group: &context.group,
     };
     let mut program = match program::start(&setting) {
         Ok(program) => program,

@@ -39,6 +39,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) isolation: &'a Isolation,
     pub(crate) engine: EngineName,
+    /// Name of its control group.
+    pub(crate) group: &'a str,
     /// Where the learners are, if there are several.
     pub(crate) team: Option<&'a Team>,
 }
@@ -106,12 +108,12 @@ impl Isolation {
 
 /// Starts the command of the order.
 pub(crate) fn start(setting: &Setting<'_>) -> Result<Program, Error> {
-    let Setting { order, layout, environment, isolation, engine, team } = setting;
+    let Setting { order, layout, environment, isolation, engine, group, team } = setting;
     // A cluster keeps its jobs in cgroups of its own, and counts in them.
     let own = *engine == EngineName::Local;
     let container = order.environment.container.as_ref();
     let tree = match container.map(|c| c.runtime) {
-        None => Tree::new(if own { Cgroup::make(order.run.as_str()) } else { None }),
+        None => Tree::new(if own { Cgroup::make(group) } else { None }),
         Some(ContainerRuntime::Apptainer) => Tree::of_container(),
         Some(ContainerRuntime::Pyxis) => Tree::of_step(Marks::new(order.run.as_str(), order.learner)),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trainyard_api::{
     Code, Failure,
-    runner::{Purpose, RunnerEvent, WorkOrder},
+    runner::{Purpose, RunnerEvent},
 };
 
 use trainyard_cgroup::Cgroup;
@@ -15,7 +15,6 @@ use crate::{
     attempt::Context,
     collect::Collector,
     error::failure,
-    layout::Layout,
     points::Points,
     reporter::Reporter,
     spool::Spool,
@@ -24,11 +23,13 @@ use crate::{
 };
 
 /// Ends what an earlier runner of this run left running.
-pub(crate) async fn end_what_is_left(order: &WorkOrder, layout: &Layout) {
+pub(crate) async fn end_what_is_left(context: &Context) {
+    let Context { order, layout, group, .. } = context;
     let run = order.run.as_str();
-    if let Some(cgroup) = Cgroup::find(run) {
-        cgroup.kill();
-        if !Tree::new(Some(cgroup)).end(Duration::ZERO).await {
+    // One of an earlier release is called by the run alone.
+    for group in [group, run].into_iter().filter_map(Cgroup::find) {
+        group.kill();
+        if !Tree::new(Some(group)).end(Duration::ZERO).await {
             layout.spoil();
         }
     }
@@ -38,7 +39,7 @@ pub(crate) async fn end_what_is_left(order: &WorkOrder, layout: &Layout) {
 /// Stores what is there.
 pub(crate) async fn salvage(context: &Context) -> Result<(), Error> {
     let Context { order, layout, link, past, .. } = context;
-    end_what_is_left(order, layout).await;
+    end_what_is_left(context).await;
     // A salvage that the server asked for goes on with the log of the attempt before it; one
     // that took a new attempt's place begins where that one's deliveries ended.
     let (base, metrics_base) = match order.purpose {

@@ -221,7 +221,7 @@ pub async fn serve(
     let program = std::env::current_exe().map_err(StartError::Program)?;
     let id = folder.server_id().map_err(failed)?;
     let node = config.node();
-    let local = LocalEngine::new(program.clone(), node.clone());
+    let local = LocalEngine::new(program.clone(), node.clone(), id.clone());
     let ended = local.ended();
     let slurm = cluster(&config, program, &id, &own_url);
     let shared_address = slurm.as_ref().and_then(|c| c.address_file.clone());

@@ -40,11 +40,13 @@ pub struct LocalEngine {
     /// When an attempt was first seen without a runner.
     unseen: Mutex<HashMap<AttemptRef, Instant>>,
     ended: Arc<Notify>,
+    /// Id of the server, which control groups are called by.
+    server: String,
 }
 
 impl LocalEngine {
-    /// With the fork server `program fork-server`, in folders below `node`.
-    pub fn new(program: PathBuf, node: PathBuf) -> Self {
+    /// Of the server of this id, with the fork server `program fork-server`, in folders below `node`.
+    pub fn new(program: PathBuf, node: PathBuf, server: String) -> Self {
         let (children, ended) = (Children::default(), Arc::default());
         let fork_server = ForkServer::new(program, &node, Arc::clone(&children), Arc::clone(&ended));
         Self {
@@ -54,6 +56,7 @@ impl LocalEngine {
             adopted: Adopted::default(),
             unseen: Mutex::default(),
             ended,
+            server,
         }
     }
 
@@ -158,8 +161,9 @@ impl Engine for LocalEngine {
         }
         self.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|a, _| a.run != *run);
         let (folders, of) = (Arc::clone(&self.folders), run.clone());
+        let group = trainyard_cgroup::name_of(&self.server, run.as_str());
         let taken = tokio::task::spawn_blocking(move || {
-            if let Some(group) = Cgroup::find(of.as_str()) {
+            if let Some(group) = Cgroup::find(&group) {
                 group.remove();
             }
             folders.take_back(&of)
@@ -170,11 +174,11 @@ impl Engine for LocalEngine {
     }
 
     async fn left(&self) -> Vec<RunId> {
-        let folders = Arc::clone(&self.folders);
+        let (folders, server) = (Arc::clone(&self.folders), self.server.clone());
         let found = tokio::task::spawn_blocking(move || {
             let mut runs = folders.of_runs();
             runs.retain(|run| !lock_is_held(&folders.of(run)));
-            runs.extend(trainyard_cgroup::names().iter().filter_map(|name| name.parse().ok()));
+            runs.extend(trainyard_cgroup::runs_of(&server).iter().filter_map(|run| run.parse().ok()));
             runs.sort_unstable();
             runs.dedup();
             runs
