@@ -256,3 +256,29 @@ fn a_runner_that_dies_with_everything_else_is_missed_at_once() {
     println!("missed {:?} after the server was started", begun.elapsed());
     yard.wait_end(&id);
 }
+
+#[test]
+fn a_run_that_was_placed_is_started_however_often_its_server_dies_before() {
+    let Some(mut yard) = Yard::with_breakpoints(CONFIG) else { return };
+    yard.arm("journal:placed", "kill");
+    // Its answer is lost with the server.
+    let code = crate::harness::code_folder(yard.dir.path(), &[("x", "")]);
+    let manifest = yard.manifest("patient", "echo ran");
+    yard.cli(&["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q"]);
+    for _ in 0..5 {
+        wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
+        // The next dies when it has given the attempt a token, before it has it started.
+        yard.arm("store:attempt", "kill");
+        yard.restart();
+    }
+    wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
+    yard.disarm();
+    yard.restart();
+    let id = yard.cli(&["list", "-q"]).ok().trim().to_owned();
+    let status = yard.wait_end(&id);
+    assert_eq!(
+        (status["state"].as_str(), status["attempt"].as_u64()),
+        (Some("completed"), Some(1)),
+        "{status:#}"
+    );
+}

@@ -15,7 +15,7 @@ use trainyard_engine::{
     local::{Queue, Start},
     slurm::node_of,
 };
-use trainyard_lifecycle::{Action, Event, Run, Stamped};
+use trainyard_lifecycle::{Action, Event, Run, Stage, Stamped};
 use trainyard_store::{Applied, AttemptToken, Error, Record, Spec, Store, hash_token};
 
 use crate::{
@@ -210,7 +210,15 @@ impl Conductor {
     /// The engine has no job for an attempt that waits: it gets one, unless nobody wants it any more.
     pub(crate) async fn submit_again(&self, id: &RunId, attempt: u32) {
         let Ok(record) = self.0.store.run(id) else { return };
-        if record.run.attempt != attempt || !record.run.is_waiting() {
+        if record.run.attempt != attempt {
+            return;
+        }
+        if record.run.active().is_some_and(|a| a.engine == EngineName::Local && a.stage == Stage::Placed) {
+            // Its place is there, and its token was only in the memory of a server that is gone.
+            self.0.attempts.take_over(id);
+            return self.start_with_token(id, attempt).await;
+        }
+        if !record.run.is_waiting() {
             return;
         }
         if record.run.cancel_asked {
@@ -420,7 +428,7 @@ impl Conductor {
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, %run, "a job cannot be submitted"),
             },
-            Action::Salvage { attempt } => self.salvage(run, *attempt).await,
+            Action::Salvage { attempt } => self.start_with_token(run, *attempt).await,
             Action::Stop { attempt } => self.stop(run, *attempt).await,
             Action::Release { attempt } => {
                 self.0.attempts.release(run, *attempt);
@@ -431,14 +439,15 @@ impl Conductor {
         }
     }
 
-    async fn salvage(&self, run: &RunId, attempt: u32) {
+    /// Starts the runner of an attempt that has its place already, with a new token.
+    async fn start_with_token(&self, run: &RunId, attempt: u32) {
         let token = random_token("tya_");
         let kept = AttemptToken { attempt, hash: hash_token(&token) };
         match self.0.store.keep_attempt(run, kept).await {
             Ok(()) => self.start_runner(run, attempt, token).await,
             Err(error) => {
                 // The watch finds the attempt without a runner and tries again.
-                tracing::error!(%error, %run, "a salvage cannot be started");
+                tracing::error!(%error, %run, "a runner cannot be given a token");
             }
         }
     }

@@ -73,6 +73,13 @@ impl Attempts {
         }
     }
 
+    /// From here on this server places the attempt itself.
+    pub(crate) fn take_over(&self, id: &RunId) {
+        if let Some(working) = self.all().get_mut(id) {
+            working.adopted = false;
+        }
+    }
+
     /// Takes note of how a run stands now.
     pub(crate) fn note(&self, id: &RunId, run: &Run) {
         let Some(active) = run.active() else {

@@ -17,7 +17,7 @@ use super::{
     adopted::Adopted,
     folders::Folders,
     fork_server::{Child, Children, ForkRequest, ForkServer},
-    locks::{holder, lock_is_held},
+    locks::{has_had_a_runner, holder, lock_is_held},
 };
 use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
 
@@ -111,7 +111,12 @@ impl Engine for LocalEngine {
                     let patience = if *adopted || child.is_some() { SECOND_LOOK } else { START_UP };
                     let since = unseen.get(attempt).copied();
                     if since.is_some_and(|since| since.elapsed() >= patience) {
-                        gone("its process is gone", &folder)
+                        if *adopted && child.is_none() && !has_had_a_runner(&folder) {
+                            // The server before this one was ended before it had one started.
+                            Condition::Missing
+                        } else {
+                            gone("its process is gone", &folder)
+                        }
                     } else {
                         if since.is_none() {
                             unseen.insert(attempt.clone(), Instant::now());
