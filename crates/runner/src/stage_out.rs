@@ -51,7 +51,8 @@ struct Marker<'a> {
     exit: Option<Exit>,
     failure: Option<&'a Failure>,
     files: Inventory,
-    /// What is not stored, with the reason: links that lead out, names that are not UTF-8.
+    /// What is not stored, with the reason: links that lead out, names that are not UTF-8, what cannot be read,
+    /// checkpoints that another run has stored since.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     left_out: BTreeMap<String, String>,
 }

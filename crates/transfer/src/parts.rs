@@ -69,7 +69,9 @@ impl Bucket {
         let headers = [("content-md5", content_md5(b""))];
         let body = Some(bytes::Bytes::new().into());
         match self.act(Method::PUT, action, &headers, body, &self.what(None)).await {
-            Err(Error::Answer { status: 400 | 404, code, .. }) if code != "NoSuchBucket" => Ok(()),
+            // Stores that look at the form of an id first have no such argument.
+            Err(Error::Answer { status: 400, code, .. }) if code == "InvalidArgument" => Ok(()),
+            Err(Error::Answer { status: 404, code, .. }) if code != "NoSuchBucket" => Ok(()),
             other => other.map(|_| ()),
         }
     }

@@ -122,21 +122,15 @@ impl Upload {
         }
         let open = std::mem::take(&mut *self.open.list.lock().unwrap_or_else(PoisonError::into_inner));
         for (at, (key, id)) in open.iter().enumerate() {
-            if let Err(error) = self.bucket.give_up(key, id).await {
+            if let Err(error) = unless_refused(self.bucket.give_up(key, id).await) {
                 self.open.list.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&open[at..]);
                 return Err(error);
             }
         }
-        let given_up = match not_ours {
+        unless_refused(match not_ours {
             Some(not_ours) => self.give_up_all(not_ours).await,
             None => self.give_up_doubtful(since).await,
-        };
-        match given_up {
-            Err(error) if error.is_transient() => return Err(error),
-            // Not every store can list them.
-            Err(error) => tracing::warn!(%error, "uploads that were begun may be left behind"),
-            Ok(()) => {}
-        }
+        })?;
         self.in_parts = false;
         Ok(())
     }
@@ -155,5 +149,32 @@ impl Upload {
             self.bucket.give_up_unheard(&format!("{}{key}", self.prefix), since).await?;
         }
         Ok(())
+    }
+}
+
+/// Keys may store and not give up, and not every store can list uploads: what is stored is no worse for it.
+fn unless_refused(given_up: Result<(), Error>) -> Result<(), Error> {
+    match given_up {
+        Err(error) if !error.is_transient() => {
+            tracing::warn!(%error, "uploads that were begun may be left behind");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_may_not_give_up_uploads_fail_nothing_and_a_store_that_is_away_is_asked_again() {
+        let answer = |status| {
+            let (what, code, message) = ("the bucket".to_owned(), String::new(), String::new());
+            Err(Error::Answer { what, status, code, message })
+        };
+        assert!(unless_refused(answer(403)).is_ok());
+        assert!(unless_refused(answer(501)).is_ok());
+        assert!(unless_refused(answer(503)).is_err());
     }
 }

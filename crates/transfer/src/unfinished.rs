@@ -26,13 +26,21 @@ pub struct Unfinished {
     pub age: Option<Duration>,
 }
 
-/// Of those of one key that are looked at: nobody has more, and a store may lie.
+/// The most that are looked for below a prefix: nobody has more, and a store may say for ever that there are.
 const MOST: usize = 100_000;
+
+/// An upload as the list has it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listed {
+    key: String,
+    id: String,
+    initiated: String,
+}
 
 /// A page of the list: what it says, and where the next one begins.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Page {
-    uploads: Vec<(String, String, String)>,
+    uploads: Vec<Listed>,
     truncated: bool,
     next_key: String,
     next_id: String,
@@ -47,12 +55,11 @@ impl Bucket {
         loop {
             let (page, clock) =
                 retrying(|| self.unfinished_page(prefix, &key_marker, &id_marker, &what)).await?;
-            found.extend(page.uploads.into_iter().filter(|(key, ..)| key.starts_with(prefix)).map(
-                |(key, id, initiated)| {
-                    let begun = initiated.parse::<Timestamp>().ok();
-                    Unfinished { key, id, age: begun.zip(clock).map(|(then, now)| between(then, now)) }
-                },
-            ));
+            let below = page.uploads.into_iter().filter(|u| u.key.starts_with(prefix));
+            found.extend(below.map(|Listed { key, id, initiated }| {
+                let begun = initiated.parse::<Timestamp>().ok();
+                Unfinished { key, id, age: begun.zip(clock).map(|(then, now)| between(then, now)) }
+            }));
             let next = (page.next_key, page.next_id);
             if !page.truncated || next == (key_marker.clone(), id_marker.clone()) || found.len() > MOST {
                 return Ok(found);
@@ -138,7 +145,7 @@ fn parse(text: &str) -> Result<Page, String> {
             Event::Start(tag) => {
                 let name = String::from_utf8_lossy(tag.local_name().as_ref()).into_owned();
                 if name == "Upload" {
-                    page.uploads.push(Default::default());
+                    page.uploads.push(Listed::default());
                 }
                 path.push(name);
                 value.clear();
@@ -156,9 +163,9 @@ fn parse(text: &str) -> Result<Page, String> {
                 let text = std::mem::take(&mut value);
                 let at: Vec<&str> = path.iter().map(String::as_str).collect();
                 match (&at[..], page.uploads.last_mut()) {
-                    ([_, "Upload", "Key"], Some(upload)) => upload.0 = text,
-                    ([_, "Upload", "UploadId"], Some(upload)) => upload.1 = text,
-                    ([_, "Upload", "Initiated"], Some(upload)) => upload.2 = text,
+                    ([_, "Upload", "Key"], Some(upload)) => upload.key = text,
+                    ([_, "Upload", "UploadId"], Some(upload)) => upload.id = text,
+                    ([_, "Upload", "Initiated"], Some(upload)) => upload.initiated = text,
                     ([_, "IsTruncated"], _) => page.truncated = text.trim() == "true",
                     ([_, "NextKeyMarker"], _) => page.next_key = text,
                     ([_, "NextUploadIdMarker"], _) => page.next_id = text,
@@ -189,9 +196,13 @@ mod tests {
                  <Upload><Key>d</Key><UploadId>2</UploadId></Upload></ListMultipartUploadsResult>"
             );
             let page = parse(&text).unwrap();
-            let expected = ("a&b!/c".to_owned(), "1".to_owned(), "2026-01-01T00:00:00.000Z".to_owned());
+            let expected = Listed {
+                key: "a&b!/c".to_owned(),
+                id: "1".to_owned(),
+                initiated: "2026-01-01T00:00:00.000Z".to_owned(),
+            };
             assert_eq!(page.uploads[0], expected);
-            assert_eq!(page.uploads[1].1, "2");
+            assert_eq!(page.uploads[1].id, "2");
             assert!(page.truncated && page.next_key == "z" && page.next_id == "9");
             assert!(parse(&text[..text.len() - 5]).is_err(), "what breaks off was taken for whole");
         }

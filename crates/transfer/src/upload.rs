@@ -123,7 +123,8 @@ pub struct Upload {
     pub(crate) stored: BTreeMap<String, Kept>,
     /// Keys that come from elsewhere: files of the same key are not stored.
     pub(crate) elsewhere: BTreeSet<String>,
-    /// Links that were left out, by the key they would have had, with the reason.
+    /// What was left out, by the key it would have had, with the reason: links that lead out, names that are not
+    /// UTF-8, what cannot be read, what another has stored since.
     pub skipped: BTreeMap<String, String>,
     pub(crate) open: Open,
     /// What an earlier runner was about to store when it was lost: perhaps it is there.

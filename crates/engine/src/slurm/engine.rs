@@ -148,6 +148,7 @@ impl SlurmEngine {
             settings,
         }
     }
+
     /// The shared folder, where there is one.
     fn shared(&self) -> Option<&Shared> {
         match &self.way {

@@ -30,17 +30,27 @@ pub(super) async fn sweep(app: &App) {
                 return;
             }
         };
-        for (_, path) in batch.iter().filter(|(run, _)| !known.contains(run)) {
-            let gone = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-            match gone {
-                Ok(()) => removed += 1,
-                Err(error) => tracing::warn!(%error, path = %path.display(), "a log cannot be removed"),
-            }
-        }
+        let unneeded =
+            batch.into_iter().filter(|(run, _)| !known.contains(run)).map(|(_, path)| path).collect();
+        let Ok(gone) = tokio::task::spawn_blocking(|| remove(unneeded)).await else { return };
+        removed += gone;
     }
     if removed > 0 {
         tracing::info!(files = removed, "removed logs of runs that are not known any more");
     }
+}
+
+/// Says how many there were.
+fn remove(unneeded: Vec<PathBuf>) -> usize {
+    let mut removed = 0;
+    for path in unneeded {
+        let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match gone {
+            Ok(()) => removed += 1,
+            Err(error) => tracing::warn!(%error, path = %path.display(), "a log cannot be removed"),
+        }
+    }
+    removed
 }
 
 fn next(mut files: ReadDir) -> (ReadDir, Vec<Found>) {
