@@ -87,9 +87,7 @@ fn points_are_everywhere_once_and_while_the_program_runs() {
     let (_, list) = yard.http("GET", "/v3/models", Some(&yard.admin_token()), None);
     assert_eq!(list["resources"][0]["entity"]["status"]["metrics"], serde_json::json!([]));
     yard.cli(&["delete", &id]).ok();
-    let logs = std::fs::read_dir(yard.data_folder().join("logs")).unwrap().flatten();
-    let left: Vec<_> = logs.map(|e| e.file_name()).filter(|n| n.to_string_lossy().contains(&id)).collect();
-    assert!(left.is_empty(), "{left:?}");
+    wait_for("its log and its points are gone", PATIENCE, || yard.logs_of(&id).is_empty().then_some(()));
 }
 
 #[test]

@@ -94,6 +94,12 @@ impl Yard {
         }
     }
 
+    /// Files of a run's log and metrics at the server.
+    pub fn logs_of(&self, run: &str) -> Vec<String> {
+        let all = fs::read_dir(self.data_folder().join("logs")).unwrap().flatten();
+        all.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| name.contains(run)).collect()
+    }
+
     /// Folder of caches, environments and runs on the node.
     pub fn node_folder(&self) -> PathBuf {
         if self.cluster.is_some() {

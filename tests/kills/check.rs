@@ -53,6 +53,7 @@ impl World {
         let mut runs = std::mem::take(&mut self.over);
         let deadline = Instant::now() + ENDS;
         while let Some(mut known) = open.pop() {
+            self.let_go_on();
             if known.id.is_none() {
                 match self.find(&known.name) {
                     // Nobody said that it was taken, and it was not.
@@ -89,6 +90,7 @@ impl World {
         let ids: BTreeSet<&str> = runs.iter().filter_map(|k| k.id.as_deref()).collect();
         let deadline = Instant::now() + CLEANED;
         loop {
+            self.let_go_on();
             let left = self.left(store, &ids);
             if left.is_empty() {
                 break;
@@ -145,8 +147,10 @@ impl World {
         );
         let groups = trainyard_cgroup::runs_of(&self.server_id);
         left.extend(groups.into_iter().map(|run| format!("cgroup of {run}")));
-        let uploads = self.asker.block_on(self.results.unfinished("")).unwrap();
-        left.extend(uploads.into_iter().map(|u| format!("upload of {}", u.key)));
+        match self.asker.block_on(self.results.unfinished("")) {
+            Ok(uploads) => left.extend(uploads.into_iter().map(|u| format!("upload of {}", u.key))),
+            Err(error) => left.push(format!("uploads, perhaps: {error}")),
+        }
         left
     }
 

@@ -181,10 +181,7 @@ fn a_deleted_run_goes_also_where_its_server_is_killed_right_behind_the_commit() 
         yard.try_http("DELETE", &format!("/v3/models/{id}"), None);
         wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
         yard.restart();
-        wait_for("its log is gone", PATIENCE, || {
-            let logs = fs::read_dir(yard.data_folder().join("logs")).unwrap().flatten();
-            (logs.filter(|e| e.file_name().to_string_lossy().contains(&id)).count() == 0).then_some(())
-        });
+        wait_for("its log is gone", PATIENCE, || yard.logs_of(&id).is_empty().then_some(()));
         wait_for("its record is gone", PATIENCE, || {
             let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=30)\n\
                 print(c.execute('select count(*) from runs where id = ?', (sys.argv[2],)).fetchone()[0])";

@@ -18,6 +18,10 @@ use crate::harness::{Asker, Dice, Yard};
 
 /// Runs that go on side by side, each with a checkpoint of its own.
 pub const SLOTS: usize = 6;
+/// Longest time from taking a break point to standing still there.
+const STANDS_STILL: Duration = Duration::from_secs(10);
+/// How often a server is started that ends while it starts: more than there are break points on that way.
+const MOST_STARTS: u32 = 20;
 
 /// A run as it was submitted.
 #[derive(Clone, Debug)]
@@ -86,27 +90,44 @@ impl World {
         let due: Vec<i32> =
             self.frozen.iter().filter(|(_, until)| **until <= Instant::now()).map(|(pid, _)| *pid).collect();
         for pid in due {
-            self.wake(pid);
+            let signal = if self.dice.chance(25) { Signal::SIGKILL } else { Signal::SIGCONT };
+            self.wake(pid, signal);
         }
         self.revive();
     }
 
-    /// Lets a process go on, or ends it.
-    fn wake(&mut self, pid: i32) {
+    /// Lets everybody go on. Whoever has taken a break point is told of before it stands still or dies: this is to be
+    /// called until all is quiet.
+    pub fn let_go_on(&mut self) {
+        self.count_taken();
+        for pid in self.frozen.keys().copied().collect::<Vec<_>>() {
+            self.wake(pid, Signal::SIGCONT);
+        }
+        self.revive();
+    }
+
+    /// Lets a process go on, or ends it, once it stands still.
+    fn wake(&mut self, pid: i32, signal: Signal) {
+        if !is_stopped(pid) {
+            // It may have been ended, and its number given to another.
+            self.frozen.retain(|frozen, until| *frozen != pid || until.elapsed() < STANDS_STILL);
+            return;
+        }
         self.frozen.remove(&pid);
-        let signal = if self.dice.chance(25) { Signal::SIGKILL } else { Signal::SIGCONT };
-        // Only if it still stands: it may have been ended, and its number given to another.
-        if is_stopped(pid) && kill(Pid::from_raw(pid), signal).is_ok() && signal == Signal::SIGKILL {
+        if kill(Pid::from_raw(pid), signal).is_ok() && signal == Signal::SIGKILL {
             self.report.fault("kill while stopped");
         }
     }
 
     /// Starts the server where it is dead.
     pub fn revive(&mut self) {
-        while self.yard.is_dead() {
+        for _ in 0..MOST_STARTS {
             // It may come by a break point while it starts.
-            self.yard.try_restart();
+            if !self.yard.is_dead() || self.yard.try_restart() {
+                return;
+            }
         }
+        panic!("the server ends whenever it starts: {}", self.yard.server_log());
     }
 
     /// Counts the points that processes came by; those that stand still go on later.
@@ -125,15 +146,11 @@ impl World {
         !self.yard.is_dead() && !is_stopped(self.yard.server_pid().cast_signed())
     }
 
-    /// No more faults: what is planned is forgotten, what stands still goes on.
+    /// No more faults: what is planned is forgotten.
     pub fn calm_down(&mut self) {
         self.proxy.faults().clear();
         self.yard.disarm();
-        self.tend();
-        for pid in std::mem::take(&mut self.frozen).into_keys().filter(|pid| is_stopped(*pid)) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-        }
-        self.revive();
+        self.let_go_on();
     }
 }
 

@@ -63,15 +63,14 @@ pub fn break_point(name: &str) {
     assert!(ALL.contains(&name), "the break point {name} is not in the list");
     let folder = FOLDER.get_or_init(|| std::env::var_os("TRAINYARD_BREAKPOINTS").map(PathBuf::from));
     let Some(folder) = folder else { return };
-    let taken = folder.join(format!("{name}.taken-by-{}", std::process::id()));
-    // Whoever moves it has it; mostly there is none.
-    if std::fs::rename(folder.join(name), &taken).is_err() {
+    let armed = folder.join(name);
+    // Mostly there is none. What it says is read first: once it is taken, the test removes it.
+    let Ok(how) = std::fs::read(&armed) else { return };
+    // Whoever moves it has it.
+    if std::fs::rename(armed, folder.join(format!("{name}.taken-by-{}", std::process::id()))).is_err() {
         return;
     }
-    let signal = match std::fs::read(&taken).as_deref() {
-        Ok(b"stop") => Signal::SIGSTOP,
-        _ => Signal::SIGKILL,
-    };
+    let signal = if how == b"stop" { Signal::SIGSTOP } else { Signal::SIGKILL };
     // To itself: this thread does not get past this line before it has happened.
     let _ = kill(Pid::this(), signal);
 }
