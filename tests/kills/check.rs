@@ -121,7 +121,7 @@ impl World {
         folder("kept", &mut |_| true);
         folder("definitions", &mut |name| Path::new(name).extension().is_some_and(|e| e == "part"));
         left.extend(
-            block_on(store.runs_to_remove(10)).unwrap().into_iter().map(|r| format!("record of {}", r.id)),
+            block_on(store.runs_to_remove(0, 10)).unwrap().into_iter().map(|r| format!("record of {}", r.id)),
         );
         let live = block_on(store.live()).unwrap();
         left.extend(live.0.into_iter().map(|r| format!("live record of {}", r.id)));
@@ -163,6 +163,7 @@ impl World {
                 return;
             }
             // The server was killed before it heard.
+            self.report.expect(!known.surely, || format!("{id} was deleted, and is there"));
         }
         let Some((200, run)) = self.asked("GET", &format!("/v3/models/{id}"), None) else {
             self.report.violation(format!("{id} is gone"));

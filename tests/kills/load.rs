@@ -105,7 +105,8 @@ impl World {
             // It may have been taken all the same.
             None => None,
         };
-        self.slots[slot] = Some(Known { id, name, lines, exit, canceled: false, deleted: false });
+        self.slots[slot] =
+            Some(Known { id, name, lines, exit, canceled: false, deleted: false, surely: false });
     }
 
     fn use_it(&mut self, slot: usize, mut known: Known, run: Option<&Value>) {
@@ -139,7 +140,7 @@ impl World {
             }
             4..8 => {
                 known.deleted = true;
-                self.asked("DELETE", &path, None);
+                known.surely = matches!(self.asked("DELETE", &path, None), Some((204, _)));
             }
             _ => {}
         }

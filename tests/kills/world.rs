@@ -33,6 +33,8 @@ pub struct Known {
     pub exit: i32,
     pub canceled: bool,
     pub deleted: bool,
+    /// The server said that it is deleted.
+    pub surely: bool,
 }
 
 pub struct World {

@@ -47,6 +47,8 @@ pub struct Watched {
     pub at: AttemptRef,
     /// Its runner has shown up.
     pub boarded: bool,
+    /// Its runner has been told what to do: where it is gone, something may be left of it.
+    pub claimed: bool,
     /// A server before this one placed it: what that one had begun, nobody goes on with.
     pub adopted: bool,
     /// How long nothing was heard of its runner; where it has not shown up, since it was handed in, or since

@@ -75,5 +75,7 @@ fn lost() -> Failure {
 async fn store(context: &Context, points: Points, reporter: &Reporter) -> Result<(), Error> {
     let Context { order, layout, http, past, .. } = context;
     let mut output = Output::salvaged(order, layout, http, past, points, context.guard(reporter))?;
-    output.complete(order, past.exit, Some(&lost()), reporter, RESULTS_PATIENCE).await
+    // That its runner was lost is no failure of a run that nobody wants any more.
+    let failure = (!order.canceled).then(lost);
+    output.complete(order, past.exit, failure.as_ref(), reporter, RESULTS_PATIENCE).await
 }

@@ -79,13 +79,16 @@ async fn patiently(stage: &mut StageIn<'_>, bucket: &Bucket, layout: &Layout) ->
                 if restless_since.is_none() {
                     layout.say(&format!("{error}; looking again\n"));
                 }
-                if restless_since.get_or_insert(begun).elapsed() > PATIENCE {
+                if restless_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                     return Err(Error::StageIn(error));
                 }
                 tracing::info!(%error, "looking again");
                 tokio::time::sleep(RESTLESS_WAIT).await;
             }
-            Err(error) if error.is_transient() && away_since.get_or_insert(begun).elapsed() < PATIENCE => {
+            Err(error)
+                if error.is_transient()
+                    && away_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
+            {
                 tracing::warn!(%error, "the data wait for their store");
                 layout.say(&format!("{error}; trying again in {} s\n", pause.as_secs()));
                 tokio::time::sleep(pause).await;

@@ -84,6 +84,8 @@ pub(crate) struct Output {
     lost: Option<Time>,
     /// What the lost runner is said to have stored was looked for.
     checked: bool,
+    /// Nothing of the lost runner is here: its log is as whole as it can be where it stored it.
+    bare: bool,
 }
 
 impl Output {
@@ -99,7 +101,11 @@ impl Output {
             1 => (format!("{}/", order.run), learner_folder(1), ""),
             other => (format!("{}/{}", order.run, learner_folder(other)), String::new(), "results/"),
         };
-        let results = Upload::new(bucket(order, http, guard.clone())?, place);
+        let mut results = Upload::new(bucket(order, http, guard.clone())?, place);
+        if order.attempt > 1 {
+            // Whatever became of the attempt before this one, and of what it noted.
+            results = results.after_others();
+        }
         Ok(Self {
             results,
             logs,
@@ -114,6 +120,7 @@ impl Output {
             guard,
             lost: None,
             checked: false,
+            bare: false,
         })
     }
 
@@ -160,6 +167,7 @@ impl Output {
             let start = UNIX_EPOCH + Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
             checkpoints.adopt_older(&layout.checkpoints, "", start);
         }
+        output.bare = known.is_none() && past.started.is_none();
         output.lost = past.started;
         output.began = past.started.is_some();
         output.checkpoints = output.began.then_some(checkpoints);
@@ -178,7 +186,11 @@ impl Output {
             logs = self.results.sync(&self.layout.logs, &self.logs).await.and(self.store_points().await);
         }
         let key = format!("{}{OUTPUT}", self.logs);
-        let output = self.results.sync_file(&self.layout.root, OUTPUT, &key, MOST_LOG).await;
+        let output = if self.bare && self.results.is_there(&key).await? {
+            Ok(())
+        } else {
+            self.results.sync_file(&self.layout.root, OUTPUT, &key, MOST_LOG).await
+        };
         let checkpoints = match &mut self.checkpoints {
             Some(upload) => upload.sync(&self.layout.checkpoints, "").await,
             None => Ok(()),
@@ -272,8 +284,12 @@ impl Output {
             order.learner == 1 && (2..=order.learners).any(|n| key.starts_with(&learner_folder(n)))
         };
         let is_no_file = |key: &str| is_of_another(key) || key == marker_key;
-        if self.lost.is_some() && !self.checked {
-            self.results.check().await.map_err(Error::StageOut)?;
+        // What is known of an attempt before this one may not be all of it: its node may be gone.
+        let after_others = order.attempt > 1;
+        if after_others && !self.checked {
+            if self.lost.is_some() {
+                self.results.check().await.map_err(Error::StageOut)?;
+            }
             self.give_up_left(&is_of_another).await?;
             self.checked = true;
         }
@@ -285,7 +301,7 @@ impl Output {
         }
         self.results.verify().await.map_err(Error::StageOut)?;
         self.give_up_left(&is_of_another).await?;
-        if self.lost.is_some() {
+        if after_others {
             self.results.find_others(&is_no_file).await.map_err(Error::StageOut)?;
         }
         let marker = Marker {

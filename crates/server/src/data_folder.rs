@@ -57,16 +57,19 @@ pub struct S3Keys {
 /// folder's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-fn take(lock: &File) -> std::io::Result<()> {
+/// Takes the lock of a folder that one server at a time may have.
+pub(crate) fn take(folder: &Path) -> std::io::Result<File> {
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("server.lock"))?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match lock.try_lock() {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(lock),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(std::io::Error::other("another server uses this data folder"));
+                return Err(std::io::Error::other("another server uses it"));
             }
             Err(TryLockError::Error(e)) => return Err(e),
         }
@@ -79,9 +82,7 @@ impl DataFolder {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         // Also where somebody made it before us, open to all.
         fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).open(root.join("server.lock"))?;
-        take(&lock)?;
+        let lock = take(root)?;
         for folder in ["definitions", "logs", "models", "tmp"] {
             fs::create_dir_all(root.join(folder))?;
         }

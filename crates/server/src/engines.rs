@@ -51,7 +51,7 @@ impl Engines {
 struct Working {
     at: AttemptRef,
     engine: EngineName,
-    boarded: bool,
+    stage: Stage,
     adopted: bool,
     heard: Instant,
 }
@@ -87,13 +87,12 @@ impl Attempts {
             return;
         };
         let at = AttemptRef { run: id.clone(), attempt: run.attempt, job: active.job };
-        let boarded = active.stage > Stage::Waiting;
         let mut all = self.all();
         // What was heard of an earlier attempt says nothing of this one.
         let known = all.get(id).filter(|w| w.at == at);
         let heard = known.map_or_else(Instant::now, |w| w.heard);
         let adopted = known.is_some_and(|w| w.adopted);
-        all.insert(id.clone(), Working { at, engine: active.engine, boarded, adopted, heard });
+        all.insert(id.clone(), Working { at, engine: active.engine, stage: active.stage, adopted, heard });
     }
 
     /// The attempt is over, if it is still this one.
@@ -121,7 +120,8 @@ impl Attempts {
         let all = self.all();
         let watched = |w: &Working| Watched {
             at: w.at.clone(),
-            boarded: w.boarded,
+            boarded: w.stage > Stage::Waiting,
+            claimed: w.stage > Stage::Placed,
             adopted: w.adopted,
             silence: w.heard.elapsed(),
         };

@@ -36,8 +36,9 @@ impl Conductor {
 
     /// Begins to remove a run that is over.
     pub(crate) fn remove(&self, run: &RunId) {
-        let Ok(Record { id, run, spec, .. }) = self.0.store.run(run) else { return };
+        let Ok(Record { number, id, run, spec, .. }) = self.0.store.run(run) else { return };
         let run = ToRemove {
+            number,
             id,
             engine: spec.engine,
             learners: spec.learners(),
@@ -50,7 +51,7 @@ impl Conductor {
 
     /// Removes a run that is over, its record last: until then, what is left of it is found again.
     pub(crate) async fn remove_now(&self, run: &ToRemove) {
-        let ToRemove { id, engine, learners, attempts, abandoned } = run;
+        let ToRemove { id, engine, learners, attempts, abandoned, .. } = run;
         let left = Left { attempts: *attempts, learners: *learners, keep: *abandoned };
         let Some(_turn) = Turn::take(&self.0.turns.removing, id) else { return };
         while !self.clean(id, *engine, left).await {

@@ -1,8 +1,10 @@
 //! Starts the parts in their order, serves, and stops them.
 
 use std::{
+    fs,
     future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -28,6 +30,7 @@ use crate::{
     auth::Gate,
     conductor::{Conductor, Private, Site},
     config::parse_bytes,
+    data_folder,
     engines::{Cluster, Engines},
     keep_models, listen,
     logs::Logs,
@@ -56,6 +59,14 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error("the data folder {path}")]
     Folder {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The node's folder cannot be used.
+    #[error("the folder {path}, which `[local] node` names")]
+    Node {
         /// Which.
         path: String,
         /// Why.
@@ -221,6 +232,10 @@ pub async fn serve(
     let program = std::env::current_exe().map_err(StartError::Program)?;
     let id = folder.server_id().map_err(failed)?;
     let node = config.node();
+    // Elsewhere than in the data folder another server may have it, and would take its runs' folders for left ones.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&node);
+    let taken = made.and_then(|()| data_folder::take(&node));
+    let _node_lock = taken.map_err(|source| StartError::Node { path: node.display().to_string(), source })?;
     let local = LocalEngine::new(program.clone(), node.clone(), id.clone());
     let ended = local.ended();
     let slurm = cluster(&config, program, &id, &own_url);

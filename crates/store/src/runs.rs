@@ -38,6 +38,8 @@ pub struct Applied {
 /// A run that is over and is to be removed: what has to be known to clean up behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToRemove {
+    /// Its place in the order in which runs were submitted.
+    pub number: i64,
     /// Its id.
     pub id: RunId,
     /// Who placed its runners.
@@ -281,15 +283,16 @@ impl Store {
             .await
     }
 
-    /// Runs that are over and that nobody wants any more, oldest first, at most `most`: their records are still here,
-    /// because something of them is. A record that cannot be read is one of them.
-    pub async fn runs_to_remove(&self, most: u32) -> Result<Vec<ToRemove>, Error> {
+    /// Runs that are over and that nobody wants any more, oldest first, at most `most` behind the number `after`: their
+    /// records are still here, because something of them is. A record that cannot be read is one of them.
+    pub async fn runs_to_remove(&self, after: i64, most: u32) -> Result<Vec<ToRemove>, Error> {
         self.db
             .read_long(move |c| {
                 let mut query = c.prepare_cached(
-                    "SELECT id, run, spec FROM runs WHERE to_remove = 1 ORDER BY number LIMIT ?1",
+                    "SELECT id, run, spec, number FROM runs WHERE to_remove = 1 AND number > ?1
+                     ORDER BY number LIMIT ?2",
                 )?;
-                let mut rows = query.query([most])?;
+                let mut rows = query.query((after, most))?;
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
                     let id: String = row.get(0)?;
@@ -298,6 +301,7 @@ impl Store {
                     // Without its secrets: nobody needs them for this.
                     let spec = serde_json::from_str::<Spec>(&row.get::<_, String>(2)?);
                     found.push(ToRemove {
+                        number: row.get(3)?,
                         id,
                         engine: spec.as_ref().map_or(EngineName::Local, |s| s.engine),
                         learners: spec.as_ref().map_or(1, Spec::learners),

@@ -126,7 +126,8 @@ const RUNS_TO_REMOVE: Migration = Migration {
     sql: "
     ALTER TABLE runs ADD COLUMN to_remove INTEGER NOT NULL DEFAULT 0;
     UPDATE runs SET to_remove = 1
-        WHERE finished_at IS NOT NULL AND coalesce(json_extract(run, '$.delete_asked'), 0);
+        WHERE finished_at IS NOT NULL
+            AND coalesce(CASE WHEN json_valid(run) THEN json_extract(run, '$.delete_asked') END, 0);
     CREATE INDEX runs_to_remove ON runs (number) WHERE to_remove = 1;
     ",
 };
@@ -173,7 +174,7 @@ mod tests {
             assert_eq!(results.connection.secret_access_key.expose(), "the results' secret");
             assert!(store.is_consistent(&ended.id).unwrap());
             assert_eq!(store.live().await.unwrap().0.len(), 1);
-            let removed = store.runs_to_remove(10).await.unwrap();
+            let removed = store.runs_to_remove(0, 10).await.unwrap();
             assert_eq!(removed.len(), usize::from(n == 2), "the record of a deleted run is forgotten");
             let named = store.runs("someone", Which::Named("old".to_owned()), None, 10).await.unwrap();
             assert_eq!(named.len(), 2 + removed.len());

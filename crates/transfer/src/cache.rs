@@ -90,8 +90,12 @@ impl Cache {
         let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let files = folders.filter_map(|f| std::fs::read_dir(f.path()).ok()).flatten().flatten();
         let parts = files.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "part"));
-        let is_free = |part: &PathBuf| File::open(part).is_ok_and(|f| f.try_lock().is_ok());
-        parts.filter(is_free).filter(|part| std::fs::remove_file(part).is_ok()).count()
+        let remove = |part: &PathBuf| {
+            // Locked until it is gone: whoever opens it meanwhile finds that out, and makes another.
+            let Ok(file) = File::open(part) else { return false };
+            file.try_lock().is_ok() && std::fs::remove_file(part).is_ok()
+        };
+        parts.filter(remove).count()
     }
 
     /// Where the entry of `object` is or would be.

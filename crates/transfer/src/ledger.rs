@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    parts::Uploads,
     upload::{Stored, Version},
 };
 
@@ -35,6 +34,16 @@ pub(crate) struct Copied {
     pub(crate) stored: Option<Stored>,
 }
 
+/// A file that is about to be stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Storing {
+    #[serde(flatten)]
+    file: Copied,
+    /// The ETag that the object gets, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+}
+
 /// One line. New kinds may be added; a reader passes over what it does not know.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,7 +51,7 @@ enum Line {
     /// The file came from the bucket, or went there.
     Copied(Copied),
     /// The file is about to be stored.
-    Storing(Copied),
+    Storing(Storing),
     /// The object was taken away.
     Removed(String),
     /// An upload in parts was begun: key, and the store's name for it.
@@ -79,10 +88,26 @@ struct Writer {
 pub struct Past {
     /// By key.
     pub(crate) copied: BTreeMap<String, Copied>,
-    /// The ETag that each key was last known to have.
-    pub(crate) etags: BTreeMap<String, String>,
+    /// ETags that each key may have of this run: what it was last known to have first, then what was to be stored
+    /// since.
+    pub(crate) etags: BTreeMap<String, Vec<String>>,
     /// Uploads that are open: keys, and the store's names for them.
     pub(crate) open: Vec<(String, String)>,
+}
+
+impl Writer {
+    /// Writes what is held; returns the size of the file then. What finds no room is held on.
+    fn write_held(&mut self) -> std::io::Result<u64> {
+        let before = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&self.held) {
+            // A part of it may have found room.
+            let _ = self.file.set_len(before);
+            return Err(error);
+        }
+        let size = before + self.held.len() as u64;
+        self.held.clear();
+        Ok(size)
+    }
 }
 
 impl Ledger {
@@ -120,9 +145,10 @@ impl Ledger {
         Self { path: path.to_owned(), writer: Mutex::new(writer) }
     }
 
-    /// Flushes it to the disk, where something is in it.
+    /// Flushes all that was noted to the disk, where that is anything.
     pub fn flush(&self) -> std::io::Result<()> {
-        let writer = self.writer();
+        let mut writer = self.writer();
+        writer.write_held()?;
         if writer.file.metadata()?.len() == 0 { Ok(()) } else { writer.file.sync_data() }
     }
 
@@ -135,44 +161,41 @@ impl Ledger {
         self.append(copied.into_iter().map(Line::Copied));
     }
 
-    pub(crate) fn storing(&self, copied: Copied) {
-        self.append([Line::Storing(Copied { stored: None, ..copied })]);
+    pub(crate) fn storing(&self, copied: Copied, etag: Option<&str>) {
+        let file = Copied { stored: None, ..copied };
+        self.append([Line::Storing(Storing { file, etag: etag.map(str::to_owned) })]);
     }
 
     pub(crate) fn removed(&self, key: &str) {
         self.append([Line::Removed(key.to_owned())]);
     }
 
+    pub(crate) fn began(&self, key: &str, id: &str) {
+        self.append([Line::Began(key.to_owned(), id.to_owned())]);
+    }
+
+    pub(crate) fn ended(&self, key: &str, id: &str) {
+        self.append([Line::Ended(key.to_owned(), id.to_owned())]);
+    }
+
     fn append(&self, lines: impl IntoIterator<Item = Line>) {
         let mut writer = self.writer();
-        let Writer { file, held, past, limit } = &mut *writer;
         for line in lines {
-            write(held, &line);
-            past.see(line);
+            write(&mut writer.held, &line);
+            writer.past.see(line);
         }
-        let before = file.metadata().map(|m| m.len());
-        match (file.write_all(held), before) {
-            (Ok(()), Ok(before)) => {
-                let size = before + held.len() as u64;
-                held.clear();
-                if size > *limit {
-                    match rewrite(&self.path, past) {
-                        Ok((new, size)) => (*file, *limit) = (new, LARGE.max(size * MOST_WASTE)),
-                        Err(error) => {
-                            tracing::warn!(%error, "the ledger stays as long as it is");
-                            *limit = size * 2;
-                        }
-                    }
+        match writer.write_held() {
+            Ok(size) if size > writer.limit => match rewrite(&self.path, &writer.past) {
+                Ok((new, size)) => {
+                    (writer.file, writer.limit) = (new, LARGE.max(size * MOST_WASTE));
                 }
-            }
-            (Ok(()), Err(_)) => held.clear(),
-            (Err(error), before) => {
-                tracing::warn!(%error, "what is stored cannot be noted now");
-                if let Ok(before) = before {
-                    // A part of it may have found room.
-                    let _ = file.set_len(before);
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger stays as long as it is");
+                    writer.limit = size * 2;
                 }
-            }
+            },
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what is stored cannot be noted now"),
         }
     }
 
@@ -197,13 +220,18 @@ fn write(text: &mut Vec<u8>, line: &Line) {
 fn rewrite(path: &Path, past: &Past) -> std::io::Result<(File, u64)> {
     let mut text = Vec::new();
     for copied in past.copied.values() {
-        let etag = past.etags.get(&copied.key);
-        if let (None, Some(etag)) = (&copied.stored, etag) {
-            let stored = Stored { size: copied.version.size, etag: etag.clone() };
-            write(&mut text, &Line::Copied(Copied { stored: Some(stored), ..copied.clone() }));
+        if copied.stored.is_some() {
+            write(&mut text, &Line::Copied(copied.clone()));
+            continue;
         }
-        let line = if copied.stored.is_some() { Line::Copied } else { Line::Storing };
-        write(&mut text, &line(copied.clone()));
+        let storing = |etag| Line::Storing(Storing { file: copied.clone(), etag });
+        let etags = past.etags.get(&copied.key).cloned().unwrap_or_default();
+        if etags.is_empty() {
+            write(&mut text, &storing(None));
+        }
+        for etag in etags {
+            write(&mut text, &storing(Some(etag)));
+        }
     }
     for (key, id) in &past.open {
         write(&mut text, &Line::Began(key.clone(), id.clone()));
@@ -215,16 +243,6 @@ fn rewrite(path: &Path, past: &Past) -> std::io::Result<(File, u64)> {
     file.sync_data()?;
     fs::rename(part, path)?;
     Ok((file, text.len() as u64))
-}
-
-impl Uploads for Ledger {
-    fn began(&self, key: &str, id: &str) {
-        self.append([Line::Began(key.to_owned(), id.to_owned())]);
-    }
-
-    fn ended(&self, key: &str, id: &str) {
-        self.append([Line::Ended(key.to_owned(), id.to_owned())]);
-    }
 }
 
 impl Past {
@@ -246,11 +264,16 @@ impl Past {
 
     fn see(&mut self, line: Line) {
         match line {
-            Line::Copied(copied) | Line::Storing(copied) => {
+            Line::Copied(copied) => {
                 if let Some(stored) = &copied.stored {
-                    self.etags.insert(copied.key.clone(), stored.etag.clone());
+                    self.etags.insert(copied.key.clone(), vec![stored.etag.clone()]);
                 }
                 self.copied.insert(copied.key.clone(), copied);
+            }
+            Line::Storing(Storing { file, etag }) => {
+                let known = self.etags.entry(file.key.clone()).or_default();
+                known.extend(etag.filter(|e| !known.contains(e)));
+                self.copied.insert(file.key.clone(), file);
             }
             Line::Removed(key) => {
                 self.copied.remove(&key);
@@ -283,8 +306,9 @@ mod tests {
         assert_eq!(Past::read(&path).unwrap(), None);
         let ledger = Ledger::create(&path).unwrap();
         ledger.copied([copied("a", 1, Some("x")), copied("b", 1, Some("y"))]);
-        ledger.storing(copied("a", 2, Some("x")));
-        ledger.storing(copied("c", 1, None));
+        ledger.storing(copied("a", 2, Some("x")), None);
+        ledger.storing(copied("a", 2, Some("x")), Some("v"));
+        ledger.storing(copied("c", 1, None), Some("u"));
         ledger.copied([copied("c", 1, Some("z"))]);
         ledger.removed("b");
         ledger.began("a", "1");
@@ -293,7 +317,8 @@ mod tests {
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"removed\":\"a").unwrap();
         let past = Past::read(&path).unwrap().unwrap();
         assert_eq!(past.copied["a"], copied("a", 2, None), "in doubt");
-        assert_eq!(past.etags["a"], "x");
+        assert_eq!(past.etags["a"], ["x", "v"], "it may be there as it was, or as it was to be");
+        assert_eq!(past.etags["c"], ["z"]);
         assert_eq!(past.copied["c"].stored.as_ref().unwrap().etag, "z");
         assert_eq!(past.copied.len(), 2);
         assert_eq!(past.open, [("a".to_owned(), "1".to_owned())]);
@@ -311,16 +336,18 @@ mod tests {
         ledger.began("c", "1");
         ledger.copied([copied("kept", 1, Some("k"))]);
         for n in 0..20_000 {
-            ledger.storing(copied("log", n, None));
+            ledger.storing(copied("log", n, None), Some("y"));
             ledger.copied([copied("log", n, Some("x"))]);
         }
-        ledger.storing(copied("log", 20_000, None));
+        ledger.storing(copied("log", 20_000, None), Some("y"));
+        ledger.storing(copied("begun", 1, None), None);
         let size = fs::metadata(&path).unwrap().len();
         assert!(size < 2 * LARGE, "it has {size} bytes");
         let past = Past::read(&path).unwrap().unwrap();
         assert_eq!(past, ledger.writer().past, "what is written is not what is known");
         assert_eq!(past.copied["log"], copied("log", 20_000, None));
-        assert_eq!((&*past.etags["log"], &*past.etags["kept"]), ("x", "k"));
+        assert_eq!(past.etags["log"], ["x", "y"]);
+        assert_eq!(past.etags["kept"], ["k"]);
         assert_eq!(past.open.len(), 1);
         let (file, _) = rewrite(&path, &past).unwrap();
         drop(file);

@@ -35,15 +35,20 @@ const BEGINNINGS: u32 = 3;
 /// It lies where those of runs do, for keys that may write there only.
 const WRITE_CHECK: &str = "training-000000000/.write-check";
 
-/// Hears of uploads in parts, so that whoever comes later can give up what was left.
+/// Hears of uploads before the store does, so that whoever comes later can tell what is there by them, and can give
+/// up what was left.
 pub(crate) trait Uploads {
-    /// It was begun.
+    /// From now on the store may have the object. `etag`: the one that it gets then in a store that computes it as
+    /// Amazon does; absent while that is not known, and the store has no more than parts.
+    fn storing(&self, etag: Option<&str>);
+    /// One in parts was begun.
     fn began(&self, key: &str, id: &str);
     /// It was completed or given up.
     fn ended(&self, key: &str, id: &str);
 }
 
 impl Uploads for () {
+    fn storing(&self, _: Option<&str>) {}
     fn began(&self, _: &str, _: &str) {}
     fn ended(&self, _: &str, _: &str) {}
 }
@@ -85,6 +90,7 @@ impl Bucket {
         uploads: &impl Uploads,
     ) -> Result<String, Error> {
         let what = self.what(Some(key));
+        uploads.storing(None);
         let mut left = BEGINNINGS;
         loop {
             left -= 1;
@@ -93,7 +99,7 @@ impl Bucket {
             let id = begin?;
             uploads.began(key, &id);
             let upload = Upload { key, what: what.clone(), id, begun };
-            let sent = self.send_parts(&upload, file, size).await;
+            let sent = self.send_parts(&upload, file, size, uploads).await;
             let over = match &sent {
                 Ok(_) => Ok(()),
                 Err(_) => self.give_up(key, &upload.id).await,
@@ -149,7 +155,13 @@ impl Bucket {
         Ok(answer.upload_id().to_owned())
     }
 
-    async fn send_parts(&self, upload: &Upload<'_>, file: &File, size: u64) -> Result<String, Error> {
+    async fn send_parts(
+        &self,
+        upload: &Upload<'_>,
+        file: &File,
+        size: u64,
+        uploads: &impl Uploads,
+    ) -> Result<String, Error> {
         let Upload { key, what, id, .. } = upload;
         let part = part_size(size);
         let starts: Vec<u64> = (0..size).step_by(part as usize).collect();
@@ -170,6 +182,7 @@ impl Bucket {
             .buffered((PARTS_AT_ONCE / part).max(1) as usize)
             .try_collect()
             .await?;
+        uploads.storing(joined(&etags).as_deref());
         let completed = retrying(|| self.complete(upload, &etags)).await;
         match completed {
             Err(error) if error.is_transient() || error.is_moved() => {

@@ -3,10 +3,12 @@
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use md5::{Digest, Md5};
 use reqwest::{Method, Response, header::ETAG};
 
-use crate::{Bucket, Error, bucket::retrying, digest::content_md5, parts::Uploads};
+use crate::{Bucket, Error, bucket::retrying, parts::Uploads};
 
 /// Files up to this size go in one request.
 pub(crate) const SINGLE: u64 = 16 * 1024 * 1024;
@@ -16,7 +18,13 @@ const MAX_SIZE: u64 = 5 << 40;
 impl Bucket {
     /// Puts `bytes` under `key`; returns the ETag.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<String, Error> {
-        let headers = [("content-md5", content_md5(&bytes))];
+        let md5 = Md5::digest(&bytes);
+        self.put_checked(key, bytes, &md5).await
+    }
+
+    /// The same for bytes whose MD5 is known.
+    async fn put_checked(&self, key: &str, bytes: Bytes, md5: &[u8]) -> Result<String, Error> {
+        let headers = [("content-md5", STANDARD.encode(md5))];
         let what = self.what(Some(key));
         let response = retrying(|| async {
             let action = self.bucket.put_object(Some(&self.credentials), key);
@@ -50,7 +58,9 @@ impl Bucket {
         }
         if size <= SINGLE {
             let bytes = read_up_to(file, 0, size).map_err(|e| Error::file(path, e))?;
-            return Ok((bytes.len() as u64, self.put(key, bytes).await?));
+            let md5 = Md5::digest(&bytes);
+            uploads.storing(Some(&hex::encode(md5)));
+            return Ok((bytes.len() as u64, self.put_checked(key, bytes, &md5).await?));
         }
         let etag = self.put_parts(key, file, size, uploads).await?;
         Ok((size, etag))

@@ -35,7 +35,7 @@ impl Upload {
 
     /// Takes files in `folder` for stored that were last written before `limit`: nobody noted what was fetched.
     pub fn adopt_older(&mut self, folder: &Path, below: &str, limit: SystemTime) {
-        for Wanted { key, source, version, modified } in self.collect(folder, below).files {
+        for Wanted { key, source, version, modified, .. } in self.collect(folder, below).files {
             if modified.is_some_and(|t| t < limit) {
                 let stored = Stored { size: version.size, etag: String::new() };
                 self.stored.insert(key, Kept { version, stored, source: Some(source) });
@@ -47,6 +47,13 @@ impl Upload {
     #[must_use]
     pub fn giving_way(mut self) -> Self {
         self.gives_way.get_or_insert_default();
+        self
+    }
+
+    /// Below a prefix where others have stored, of whose uploads in parts nothing may be known.
+    #[must_use]
+    pub fn after_others(mut self) -> Self {
+        self.in_parts = true;
         self
     }
 
@@ -96,6 +103,11 @@ impl Upload {
         Ok(())
     }
 
+    /// Whether something is stored under this key below the prefix.
+    pub async fn is_there(&self, key: &str) -> Result<bool, Error> {
+        Ok(self.bucket.stat(&format!("{}{key}", self.prefix)).await?.is_some())
+    }
+
     /// Takes note of what else is below the prefix, but for keys that are not of this upload: of a runner
     /// that left no ledger, or of somebody else. It belongs to what is there.
     pub async fn find_others(&mut self, not_ours: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), Error> {
@@ -111,7 +123,7 @@ impl Upload {
 
     /// Gives up uploads in parts that were begun and not completed: those that are known, and where nobody else
     /// stores below the prefix but under the keys that are not ours, all that there are; elsewhere those that
-    /// may have been begun, within `since`, under keys that are in doubt.
+    /// may have been begun, within `since`, under keys that are in doubt, or could not be stored.
     pub async fn give_up_left(
         &mut self,
         not_ours: Option<&(dyn Fn(&str) -> bool + Sync)>,
@@ -144,10 +156,14 @@ impl Upload {
         Ok(())
     }
 
-    async fn give_up_doubtful(&self, since: Duration) -> Result<(), Error> {
+    async fn give_up_doubtful(&mut self, since: Duration) -> Result<(), Error> {
         for key in self.doubtful.keys() {
             self.bucket.give_up_unheard(&format!("{}{key}", self.prefix), since).await?;
         }
+        for (key, begun) in &self.failed {
+            self.bucket.give_up_unheard(&format!("{}{key}", self.prefix), begun.elapsed()).await?;
+        }
+        self.failed.clear();
         Ok(())
     }
 }

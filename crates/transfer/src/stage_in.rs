@@ -162,10 +162,10 @@ impl<'a> StageIn<'a> {
                 of.chase(object, &target).await
             })
             .buffer_unordered(AT_ONCE);
-        let mut moved = None;
+        let (mut moved, mut gone, mut failed) = (None, Vec::new(), None);
         while let Some(result) = results.next().await {
-            match result? {
-                Got::Here { object, staged, chased } => {
+            match result {
+                Ok(Got::Here { object, staged, chased }) => {
                     progress.done.fetch_add(object.size, Relaxed);
                     self.fetched = self.fetched.add(staged);
                     if chased {
@@ -174,13 +174,19 @@ impl<'a> StageIn<'a> {
                     }
                     self.have.insert(object.key.clone(), object);
                 }
-                Got::Moved(object) => {
-                    remove_empty_folders(folder, &folder.join(&object.key[prefix.len()..]));
-                    moved.get_or_insert(object.key);
+                Ok(Got::Moved(object)) => gone.push(object.key),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
                 }
             }
         }
-        Ok(moved)
+        // Only when nothing is on its way: others may belong into the same folders.
+        drop(results);
+        for key in &gone {
+            remove_empty_folders(folder, &folder.join(&key[prefix.len()..]));
+        }
+        failed.map_or(Ok(moved.or(gone.pop())), Err)
     }
 
     /// What is here now, of which every file is whole.

@@ -26,8 +26,10 @@ pub struct Unfinished {
     pub age: Option<Duration>,
 }
 
-/// The most that are looked for below a prefix: nobody has more, and a store may say for ever that there are.
+/// The most that are looked for below a prefix, and the most pages: nobody has more, and a store may say for ever
+/// that there are.
 const MOST: usize = 100_000;
+const MOST_PAGES: u32 = 1000;
 
 /// An upload as the list has it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Bucket {
         let what = self.what(None);
         let mut found = Vec::new();
         let (mut key_marker, mut id_marker) = (String::new(), String::new());
-        loop {
+        for _ in 0..MOST_PAGES {
             let (page, clock) =
                 retrying(|| self.unfinished_page(prefix, &key_marker, &id_marker, &what)).await?;
             let below = page.uploads.into_iter().filter(|u| u.key.starts_with(prefix));
@@ -62,10 +64,11 @@ impl Bucket {
             }));
             let next = (page.next_key, page.next_id);
             if !page.truncated || next == (key_marker.clone(), id_marker.clone()) || found.len() > MOST {
-                return Ok(found);
+                break;
             }
             (key_marker, id_marker) = next;
         }
+        Ok(found)
     }
 
     async fn unfinished_page(

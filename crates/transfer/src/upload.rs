@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -84,6 +84,8 @@ pub(crate) struct Wanted {
     pub(crate) source: Source,
     pub(crate) version: Version,
     pub(crate) modified: Option<SystemTime>,
+    /// When it came into its place, whatever it says itself of when it was written.
+    pub(crate) changed: Option<SystemTime>,
 }
 
 /// What became of it.
@@ -100,17 +102,33 @@ pub(crate) struct Open {
     pub(crate) list: Mutex<Vec<(String, String)>>,
 }
 
-impl Uploads for Open {
+/// A file on its way: what happens is noted.
+struct OnItsWay<'a> {
+    open: &'a Open,
+    /// Its line of the ledger.
+    copied: Copied,
+}
+
+impl Uploads for OnItsWay<'_> {
+    fn storing(&self, etag: Option<&str>) {
+        if let Some(ledger) = &self.open.ledger {
+            ledger.storing(self.copied.clone(), etag);
+            break_point("ledger:storing");
+        }
+    }
+
     fn began(&self, key: &str, id: &str) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).push((key.to_owned(), id.to_owned()));
-        if let Some(ledger) = &self.ledger {
+        let mut list = self.open.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push((key.to_owned(), id.to_owned()));
+        if let Some(ledger) = &self.open.ledger {
             ledger.began(key, id);
         }
     }
 
     fn ended(&self, key: &str, id: &str) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).retain(|(k, i)| (&**k, &**i) != (key, id));
-        if let Some(ledger) = &self.ledger {
+        let mut list = self.open.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|(k, i)| (&**k, &**i) != (key, id));
+        if let Some(ledger) = &self.open.ledger {
             ledger.ended(key, id);
         }
     }
@@ -129,13 +147,15 @@ pub struct Upload {
     pub(crate) open: Open,
     /// What an earlier runner was about to store when it was lost: perhaps it is there.
     pub(crate) doubtful: BTreeMap<String, Source>,
-    /// What was known of what is there, where others store as well: by key, its ETag. What is neither that nor
-    /// older than the file is theirs.
-    pub(crate) gives_way: Option<BTreeMap<String, String>>,
+    /// What may be there of this run, where others store as well: by key, ETags. What has none of them, and came later
+    /// than the file, is theirs.
+    pub(crate) gives_way: Option<BTreeMap<String, Vec<String>>>,
     /// What is there and was stored by nobody that is known.
     pub(crate) others: Inventory,
     /// Files were stored in parts, or an earlier runner may have begun to.
     pub(crate) in_parts: bool,
+    /// Large files that could not be stored, and since when: an upload may have been begun, and nobody heard of it.
+    pub(crate) failed: BTreeMap<String, Instant>,
 }
 
 impl Upload {
@@ -152,6 +172,7 @@ impl Upload {
             gives_way: None,
             others: Inventory::new(),
             in_parts: false,
+            failed: BTreeMap::new(),
         }
     }
 
@@ -192,10 +213,11 @@ impl Upload {
             return Ok(());
         }
         let source = Source { beneath, folder: folder.to_owned(), name: name.to_owned() };
-        self.store(vec![Wanted { key: key.to_owned(), source, version, modified: None }]).await
+        self.store(vec![Wanted { key: key.to_owned(), source, version, modified: None, changed: None }]).await
     }
 
     async fn store(&mut self, wanted: Vec<Wanted>) -> Result<(), Error> {
+        let begun = Instant::now();
         self.in_parts |= wanted.iter().any(|w| w.version.size > SINGLE);
         let upload = &*self;
         let results: Vec<_> = stream::iter(wanted)
@@ -225,6 +247,9 @@ impl Upload {
                 Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::warn!(%error, key, "a result could not be stored");
+                    if version.size > SINGLE {
+                        self.failed.entry(key).or_insert(begun);
+                    }
                     first.get_or_insert(error);
                 }
             }
@@ -240,17 +265,13 @@ impl Upload {
         {
             return Ok(stays);
         }
-        let note = |stored| self.note(&wanted.key, &wanted.source, wanted.version, stored);
-        let ledger = self.open.ledger.as_ref();
-        if let Some(ledger) = ledger {
-            ledger.storing(note(None));
-            break_point("ledger:storing");
-        }
-        let (size, etag) = self.bucket.put_opened(&key, file, wanted.version.size, &self.open).await?;
+        let copied = self.note(&wanted.key, &wanted.source, wanted.version, None);
+        let on_its_way = OnItsWay { open: &self.open, copied };
+        let (size, etag) = self.bucket.put_opened(&key, file, wanted.version.size, &on_its_way).await?;
         break_point("store:put");
         let stored = Stored { size, etag };
-        if let Some(ledger) = ledger {
-            ledger.copied([note(Some(stored.clone()))]);
+        if let Some(ledger) = &self.open.ledger {
+            ledger.copied([Copied { stored: Some(stored.clone()), ..on_its_way.copied }]);
             break_point("ledger:stored");
         }
         Ok(Outcome::Stored(stored))
@@ -274,11 +295,11 @@ impl Upload {
     }
 
     /// Looks at what is there where others store as well: it stays where it is the file already, or where
-    /// somebody stored it later than the file was written. `known`: the ETag of what may be replaced.
+    /// somebody else stored it later than the file came into its place. `known`: ETags of what may be replaced.
     async fn what_stays(
         &self,
         key: &str,
-        known: Option<&String>,
+        known: Option<&Vec<String>>,
         wanted: &Wanted,
         file: &File,
     ) -> Result<Option<Outcome>, Error> {
@@ -289,10 +310,10 @@ impl Upload {
         {
             return Ok(Some(Outcome::Stored(Stored { size, etag: there.etag })));
         }
-        if known == Some(&there.etag) {
+        if known.is_some_and(|k| k.contains(&there.etag)) {
             return Ok(None);
         }
-        let age = wanted.modified.and_then(|m| m.elapsed().ok()).unwrap_or_default();
+        let age = wanted.changed.and_then(|m| m.elapsed().ok()).unwrap_or_default();
         let is_later = there.age.is_some_and(|there| there < age);
         Ok(is_later.then_some(Outcome::LeftOut("another run has stored a later one under its name")))
     }
@@ -328,9 +349,11 @@ impl Upload {
     /// Takes away what others have stored below the prefix, but for keys below it that are to be kept, and for
     /// what may be a file here that cannot be read.
     pub async fn remove_others(&mut self, keep: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), Error> {
+        let unread: BTreeSet<&str> = self.skipped.keys().map(|s| s.trim_end_matches('/')).collect();
+        // The key, the folders that it is in, or all.
         let is_unread = |key: &str| {
-            let mut unread = self.skipped.keys().map(|s| s.trim_end_matches('/'));
-            unread.any(|s| key.strip_prefix(s).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+            let folders = key.match_indices('/').map(|(at, _)| &key[..at]);
+            folders.chain(["", key]).any(|k| unread.contains(k))
         };
         for object in self.bucket.list(&self.prefix).await? {
             let below = object.key.strip_prefix(&self.prefix);

@@ -1,6 +1,11 @@
 //! What a folder of results holds that is new or changed, and what of it can be no result.
 
-use std::path::Path;
+use std::{
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use nix::errno::Errno;
 
@@ -79,7 +84,13 @@ impl Upload {
                     let wanted = !self.elsewhere.contains(&key);
                     if wanted && self.stored.get(&key).is_none_or(|e| e.version != version) {
                         let source = Source { beneath: beneath.clone(), folder: folder.to_owned(), name };
-                        found.files.push(Wanted { key, source, version, modified: metadata.modified().ok() });
+                        found.files.push(Wanted {
+                            key,
+                            source,
+                            version,
+                            modified: metadata.modified().ok(),
+                            changed: changed(&metadata),
+                        });
                     }
                 }
                 Ok(Entry::Other) => {}
@@ -89,6 +100,13 @@ impl Upload {
             }
         }
     }
+}
+
+/// When a file was last written, renamed or given other rights, as the machine noted it: nobody can set that.
+fn changed(metadata: &Metadata) -> Option<SystemTime> {
+    let seconds = Duration::from_secs(u64::try_from(metadata.ctime()).ok()?);
+    let rest = Duration::from_nanos(u64::try_from(metadata.ctime_nsec()).ok()?);
+    UNIX_EPOCH.checked_add(seconds + rest)
 }
 
 /// Whether an error of looking at a file says that it is gone. Not every one does, and what is gone is

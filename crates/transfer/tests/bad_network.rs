@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use md5::Digest;
 use tokio::net::TcpListener;
 use trainyard_api::{Connection, Secret};
 use trainyard_chaos::{Fault, Proxy};
@@ -165,7 +166,7 @@ async fn what_changes_or_goes_while_it_is_fetched_is_fetched_as_it_is_then() {
         let scene = scene().await;
         let folder = scene.folder("data");
         let cache = Cache::open(&scene.dir.path().join("cache")).unwrap();
-        for key in ["deep/gone", "kept", "restless"] {
+        for key in ["deep/gone", "deep/stays", "kept", "restless"] {
             scene.good.put(key, Bytes::from(key.to_owned())).await.unwrap();
         }
         scene.put_large("large", &pattern(40 << 20)).await;
@@ -173,6 +174,8 @@ async fn what_changes_or_goes_while_it_is_fetched_is_fetched_as_it_is_then() {
         for key in ["deep/gone", "restless", "large"] {
             scene.proxy.faults().plan(Fault::Delay(Duration::from_millis(300)), &["GET ", key]);
         }
+        // And what is to stay comes when what lay beside it is known to be gone.
+        scene.proxy.faults().plan(Fault::Delay(Duration::from_secs(1)), &["GET ", "deep/stays"]);
         let writer = async {
             while scene.proxy.faults().planned() > 0 {
                 tokio::task::yield_now().await;
@@ -189,12 +192,13 @@ async fn what_changes_or_goes_while_it_is_fetched_is_fetched_as_it_is_then() {
         while stage.round(&progress).await.unwrap().is_some() {}
         let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
         assert_eq!([text("kept"), text("restless"), text("new")], ["kept", "another", "new"]);
+        assert_eq!(text("deep/stays"), "deep/stays");
         assert!(std::fs::read(folder.join("large")).unwrap() == pattern(36 << 20));
-        assert!(!folder.join("deep").exists(), "what is gone from the bucket is still here");
+        assert!(!folder.join("deep/gone").exists(), "what is gone from the bucket is still here");
         let mut keys: Vec<String> = stage.objects().map(|o| o.key.clone()).collect();
         keys.sort();
         assert_eq!(keys, scene.keys().await);
-        assert_eq!(stage.staged().files, 4);
+        assert_eq!(stage.staged().files, 5);
     }
 }
 
@@ -366,15 +370,28 @@ async fn what_was_fetched_or_stored_goes_back_over_nothing_that_another_stored_s
     drop(lost);
     // It goes on alone, and touches one of another's.
     write("own", "mine 3");
-    touch(&folder.join("touched"));
+    set_modified(&folder.join("touched"), std::time::SystemTime::now());
     write("late", "written before another run stored one of its name");
+    // Its runner was killed while it stored a version that the program has replaced since.
+    let md5 = |text: &str| hex::encode(md5::Md5::digest(text));
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    let noted = format!(r#","etag":"{}"}}}}"#, md5("mine 2"));
+    assert!(text.contains(&noted), "what an object is to be is not noted: {text}");
+    text.push_str(r#"{"storing":{"key":"shared/on-its-way","folder":"checkpoints","name":"on-its-way","version":{"size":6,"modified":[1,2],"inode":3}"#);
+    std::fs::write(&path, text + &noted + "\n").unwrap();
+    write("on-its-way", "mine 3");
     // Dates of HTTP are whole seconds: the others come later than that.
     wait_for_another_second().await;
     for key in ["fetched", "touched", "written-over", "late"] {
         scene.good.put(&format!("shared/{key}"), Bytes::from("another run's")).await.unwrap();
     }
+    scene.good.put("shared/on-its-way", Bytes::from("mine 2")).await.unwrap();
+    scene.good.put("shared/backdated", Bytes::from("another run's")).await.unwrap();
     wait_for_another_second().await;
     write("newest", "mine");
+    // As `cp -p` leaves what it copies.
+    write("backdated", "mine");
+    set_modified(&folder.join("backdated"), std::time::SystemTime::UNIX_EPOCH);
 
     let mut next = Upload::new(scene.good.clone(), "shared/".to_owned()).giving_way();
     next.resume(&Past::read(&path).unwrap().unwrap(), &root);
@@ -386,6 +403,8 @@ async fn what_was_fetched_or_stored_goes_back_over_nothing_that_another_stored_s
         ("late", "another run's"),
         ("own", "mine 3"),
         ("newest", "mine"),
+        ("on-its-way", "mine 3"),
+        ("backdated", "mine"),
     ] {
         assert_eq!(scene.good.get_bytes(&format!("shared/{key}")).await.unwrap(), expected, "{key}");
     }
@@ -394,13 +413,8 @@ async fn what_was_fetched_or_stored_goes_back_over_nothing_that_another_stored_s
     assert_eq!(named, ["late", "touched"], "what is left out is not named");
 }
 
-fn touch(path: &Path) {
-    std::fs::File::options()
-        .append(true)
-        .open(path)
-        .unwrap()
-        .set_modified(std::time::SystemTime::now())
-        .unwrap();
+fn set_modified(path: &Path, time: std::time::SystemTime) {
+    std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 /// Until the clock shows another second, and so every date that a store gives from here on.

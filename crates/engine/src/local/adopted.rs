@@ -1,5 +1,5 @@
 //! Runners that no fork server of this server tells of, because an earlier one started them: each is watched by a
-//! descriptor of its process (`pidfd_open`, Linux 5.3), which becomes readable when it ends.
+//! descriptor of its process (`pidfd_open` without blocking, Linux 5.10), which becomes readable when it ends.
 
 use std::{
     collections::HashSet,

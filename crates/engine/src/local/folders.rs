@@ -7,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -82,11 +82,18 @@ impl Folders {
             // They are an operator's to look after.
             let kept = self.node.join(KEPT_FOLDER);
             DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
-            return fs::rename(&folder, kept.join(run.as_str()));
+            // Nothing takes the place of what was put aside before.
+            let mut names = std::iter::once(run.to_string()).chain((2..).map(|n| format!("{run}.{n}")));
+            let free = names.find(|name| !kept.join(name).exists()).unwrap_or_default();
+            return fs::rename(&folder, kept.join(free));
         }
         if matches!(clear(&folder), Ok(true)) && matches!(self.keep(&folder), Ok(true)) {
             return Ok(());
         }
+        if fs::remove_dir_all(&folder).is_ok() {
+            return Ok(());
+        }
+        open_up(&folder);
         fs::remove_dir_all(&folder)
     }
 
@@ -123,6 +130,16 @@ impl Folders {
             }
         }
         Ok(spares)
+    }
+}
+
+/// Gives this user back the rights to folders that a program took away.
+fn open_up(folder: &Path) {
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
     }
 }
 

@@ -60,6 +60,9 @@ pub(crate) enum Child {
 
 pub(crate) type Children = Arc<Mutex<HashMap<AttemptRef, Child>>>;
 
+/// How many fork servers are started for one request, each because the one before it was ended.
+const MOST_STARTS: u32 = 5;
+
 /// Asks for runners; starts the fork server when there is none.
 pub(crate) struct ForkServer {
     program: PathBuf,
@@ -95,18 +98,25 @@ impl ForkServer {
                 None => children.remove(&attempt),
             }
         };
-        let Socket { open: socket, number } = &mut *socket;
-        note(Some(Child::Runs(*number)));
-        if let Some(open) = socket
-            && open.write_all(&line).await.is_ok()
-        {
-            return Ok(());
+        let Socket { open, number } = &mut *socket;
+        let mut starts = 0;
+        loop {
+            note(Some(Child::Runs(*number)));
+            let asked = match open {
+                Some(open) => open.write_all(&line).await,
+                None => Err(std::io::ErrorKind::NotConnected.into()),
+            };
+            let Err(error) = asked else { return Ok(()) };
+            // The first request, or somebody ended the fork server; also one that was started a moment ago.
+            *open = None;
+            if starts == MOST_STARTS {
+                note(None);
+                return Err(error);
+            }
+            starts += 1;
+            *number += 1;
+            *open = Some(self.start(*number).inspect_err(|_| drop(note(None)))?);
         }
-        // The first request, or somebody ended the fork server.
-        *number += 1;
-        note(Some(Child::Runs(*number)));
-        let asked = async { socket.insert(self.start(*number)?).write_all(&line).await };
-        asked.await.inspect_err(|_| drop(note(None)))
     }
 
     fn start(&self, number: u64) -> std::io::Result<OwnedWriteHalf> {

@@ -41,11 +41,6 @@ pub(crate) fn holder(folder: &Path) -> Option<Pid> {
     text.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
-/// Whether a runner has ever had the lock of this folder and said so. A folder is made, or used again, without.
-pub(crate) fn has_had_a_runner(folder: &Path) -> bool {
-    fs::metadata(folder.join(LOCK)).is_ok_and(|m| m.len() > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

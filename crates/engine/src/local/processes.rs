@@ -17,7 +17,7 @@ use super::{
     adopted::Adopted,
     folders::Folders,
     fork_server::{Child, Children, ForkRequest, ForkServer},
-    locks::{has_had_a_runner, holder, lock_is_held},
+    locks::{holder, lock_is_held},
 };
 use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
 
@@ -95,7 +95,7 @@ impl Engine for LocalEngine {
             code: None,
         };
         let mut conditions = Vec::with_capacity(attempts.len());
-        for Watched { at: attempt, adopted, .. } in attempts {
+        for Watched { at: attempt, adopted, claimed, .. } in attempts {
             let folder = self.folders.of(&attempt.run);
             let child = children.get(attempt);
             conditions.push(match child {
@@ -111,8 +111,9 @@ impl Engine for LocalEngine {
                     let patience = if *adopted || child.is_some() { SECOND_LOOK } else { START_UP };
                     let since = unseen.get(attempt).copied();
                     if since.is_some_and(|since| since.elapsed() >= patience) {
-                        if *adopted && child.is_none() && !has_had_a_runner(&folder) {
-                            // The server before this one was ended before it had one started.
+                        if *adopted && child.is_none() && !claimed {
+                            // The server before this one was ended before it had one started, or it ended with that
+                            // server, having done nothing.
                             Condition::Missing
                         } else {
                             gone("its process is gone", &folder)

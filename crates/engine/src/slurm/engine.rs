@@ -493,6 +493,7 @@ impl Engine for SlurmEngine {
     async fn left(&self) -> Vec<RunId> {
         let Some(shared) = self.shared().cloned() else { return Vec::new() };
         // It may be far away.
-        tokio::task::spawn_blocking(move || shared.runs()).await.unwrap_or_default()
+        let names = self.names.clone();
+        tokio::task::spawn_blocking(move || shared.runs(&names)).await.unwrap_or_default()
     }
 }

@@ -95,7 +95,7 @@ mod tests {
     fn watched(attempt: u32, job: u32, boarded: bool, silence: u64) -> Watched {
         let run = "training-abcdefghi".parse().unwrap();
         let (at, silence) = (AttemptRef { run, attempt, job }, Duration::from_secs(silence));
-        Watched { at, boarded, adopted: false, silence }
+        Watched { at, boarded, claimed: boarded, adopted: false, silence }
     }
 
     fn job(state: &str, restarts: u32) -> Job {

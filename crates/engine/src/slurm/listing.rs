@@ -62,6 +62,11 @@ impl Names {
         format!("{}{run}-{job}", self.prefix)
     }
 
+    /// The run whose job is called like this; `None`: it is another server's, or none.
+    pub(crate) fn run(&self, name: &str) -> Option<RunId> {
+        name.strip_prefix(&self.prefix)?.rsplit_once('-')?.0.parse().ok()
+    }
+
     /// The same for an attempt.
     pub(crate) fn job(&self, attempt: &AttemptRef) -> String {
         self.of(&attempt.run, attempt.job)

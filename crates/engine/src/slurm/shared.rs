@@ -14,7 +14,7 @@ use trainyard_api::{
     runner::{Boarded, KEEP_MARK, KEPT_FOLDER, Ticket},
 };
 
-use super::delivery::program_name;
+use super::{delivery::program_name, listing::Names};
 use crate::Left;
 
 /// The shared folder.
@@ -72,37 +72,52 @@ impl Shared {
         fs::rename(new, path)
     }
 
-    /// Runs of which there are folders, where those are shared.
-    pub(crate) fn runs(&self) -> Vec<RunId> {
-        let runs = self.node.iter().filter_map(|n| fs::read_dir(n.join("runs")).ok()).flatten().flatten();
-        runs.filter_map(|e| e.file_name().to_str()?.split('.').next()?.parse().ok()).collect()
+    /// Runs of which something is here: their jobs' tickets and logs go last. Other servers may have theirs here too.
+    pub(crate) fn runs(&self, names: &Names) -> Vec<RunId> {
+        let files = fs::read_dir(self.jobs()).into_iter().flatten().flatten();
+        let mut runs: Vec<RunId> =
+            files.filter_map(|e| names.run(e.file_name().to_str()?.rsplit_once('.')?.0)).collect();
+        runs.sort_unstable();
+        runs.dedup();
+        runs
     }
 
     /// Removes what is there of a run whose attempts' jobs would be called `names`. What is marked as kept is
     /// put aside, or all. The first error is returned after all was tried.
     pub(crate) fn remove(&self, run: &RunId, names: &[String], left: Left) -> io::Result<()> {
         let mut result = Ok(());
-        let mut note = |done: io::Result<()>| match done {
-            Err(e) if e.kind() != io::ErrorKind::NotFound && result.is_ok() => result = Err(e),
-            _ => {}
-        };
-        for (n, name) in (1..).zip(names) {
-            note(fs::remove_file(self.ticket(name)));
-            note(fs::remove_file(self.log(name)));
-            let Some(node) = &self.node else { continue };
-            for learner in 1..=left.learners {
+        let attempts = 1..=names.len() as u32;
+        let attempts = attempts.flat_map(|n| (1..=left.learners).map(move |learner| (n, learner)));
+        if let Some(node) = &self.node {
+            for (n, learner) in attempts {
                 let name = Boarded::folder_name(run, n, learner);
                 let folder = node.join("runs").join(&name);
-                if left.keep || folder.join(KEEP_MARK).exists() {
+                result = result.and(unless_gone(if left.keep || folder.join(KEEP_MARK).exists() {
                     let kept = node.join(KEPT_FOLDER);
                     let made = DirBuilder::new().recursive(true).mode(0o700).create(&kept);
-                    note(made.and_then(|()| fs::rename(&folder, kept.join(name))));
+                    made.and_then(|()| fs::rename(&folder, kept.join(name)))
                 } else {
-                    note(fs::remove_dir_all(folder));
-                }
+                    fs::remove_dir_all(folder)
+                }));
+            }
+        }
+        // What could not be removed is found again by these.
+        result?;
+        let mut result = Ok(());
+        for (ticket, log) in names.iter().map(|name| (self.ticket(name), self.log(name))) {
+            for path in [ticket.with_extension("new"), ticket, log] {
+                result = result.and(unless_gone(fs::remove_file(path)));
             }
         }
         result
+    }
+}
+
+/// What is gone already needs no removing.
+fn unless_gone(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -199,8 +214,13 @@ mod tests {
             }
         }
         let names = [1, 2].map(|n| format!("trainyard-s-training-abcdefghi-{n}"));
+        let ours = Names::new("s");
+        let both = ["training-abcdefghi", "training-bbbbbbbbb"].map(|id| id.parse().unwrap());
+        assert_eq!(shared.runs(&ours), both);
+        assert_eq!(shared.runs(&Names::new("another")), []);
         shared.remove(&run, &names, Left { attempts: 2, learners: 2, keep: false }).unwrap();
         assert!(!path.exists());
+        assert_eq!(shared.runs(&ours), both[1..]);
         assert_eq!(fs::read_dir(shared.jobs()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);
         assert!(root.join("node").join(KEPT_FOLDER).join(format!("{run}.2")).is_dir());

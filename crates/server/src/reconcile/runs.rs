@@ -14,15 +14,22 @@ const SOME_LEARNERS: u32 = 16;
 
 /// Goes on with removals that were cut short.
 pub(super) async fn remove(app: &App) {
-    match app.store.runs_to_remove(BATCH).await {
-        Ok(runs) => {
-            for run in runs {
-                // Each by itself: a runner that does not leave keeps no other's record here.
-                let conductor = app.conductor.clone();
-                tokio::spawn(async move { conductor.remove_now(&run).await });
+    let mut after = 0;
+    loop {
+        let runs = match app.store.runs_to_remove(after, BATCH).await {
+            Ok(runs) => runs,
+            Err(error) => {
+                tracing::error!(%error, "it cannot be told which runs are to be removed");
+                return;
             }
+        };
+        let Some(last) = runs.last() else { return };
+        after = last.number;
+        for run in runs {
+            // Each by itself: a runner that does not leave keeps no other's record here.
+            let conductor = app.conductor.clone();
+            tokio::spawn(async move { conductor.remove_now(&run).await });
         }
-        Err(error) => tracing::error!(%error, "it cannot be told which runs are to be removed"),
     }
 }
 
