@@ -378,6 +378,20 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
+    /// What an operator does behind a controller that was killed: it drains the node of a job that it forgot it had
+    /// started, and holds that job.
+    pub fn tidy_up(&self) {
+        let nodes = self.nodes().join(",");
+        self.say("scontrol", &["update", &format!("nodename={nodes}"), "state=resume"]);
+        for line in self.say("squeue", &["-h", "-t", "PD", "-o", "%i %r"]).lines() {
+            if let Some((job, reason)) = line.split_once(' ')
+                && reason.contains("held")
+            {
+                self.say("scontrol", &["release", job]);
+            }
+        }
+    }
+
     /// Numbers and states of all jobs, oldest first.
     pub fn jobs(&self) -> Vec<(u64, String)> {
         let text = self.say("squeue", &["-h", "-t", "all", "-o", "%i %T"]);

@@ -251,8 +251,9 @@ impl Yard {
                 let shape = Shape { nodes: 1, plain: true, ..Shape::default() };
                 let cluster = Cluster::start(shape).expect("TRAINYARD_TEST_ENGINE=slurm needs a Slurm");
                 let shared = dir.path().join("shared");
-                let config =
-                    format!("{config}[engine.slurm]\nshared = '{}'\nstore_seconds = 20\n", shared.display());
+                // A controller that is killed forgets jobs: three times the pause between two words of a runner.
+                let more = "store_seconds = 20\nlost_after = 30\n";
+                let config = format!("{config}[engine.slurm]\nshared = '{}'\n{more}", shared.display());
                 (Some(cluster), config)
             }
             cluster => (cluster, config.to_owned()),

@@ -73,7 +73,10 @@ impl World {
                 _ if is_gone => runs.push(known),
                 answer if Instant::now() > deadline => {
                     let log = self.yard.runner_log(&id);
-                    self.report.violation(format!("{id} has not ended: {answer:?}\n{log}"));
+                    let jobs = self.yard.cluster.as_ref().map(|c| c.say("scontrol", &["-o", "show", "jobs"]));
+                    let status = answer.map(|(code, run)| (code, run["entity"]["status"].clone()));
+                    let jobs = jobs.unwrap_or_default();
+                    self.report.violation(format!("{id} has not ended: {status:?}\n{log}\n{jobs}"));
                     runs.push(known);
                 }
                 _ => {

@@ -22,6 +22,8 @@ pub const SLOTS: usize = 6;
 const STANDS_STILL: Duration = Duration::from_secs(10);
 /// How often a server is started that ends while it starts: more than there are break points on that way.
 const MOST_STARTS: u32 = 20;
+/// Time between looks of a cluster's operator.
+const BETWEEN_TIDYING: Duration = Duration::from_secs(1);
 
 /// A run as it was submitted.
 #[derive(Clone, Debug)]
@@ -55,6 +57,7 @@ pub struct World {
     pub checkpoints: Checkpoints,
     /// Processes that stand still, and until when.
     pub frozen: BTreeMap<i32, Instant>,
+    operated: Instant,
 }
 
 impl World {
@@ -83,6 +86,7 @@ impl World {
             over,
             checkpoints,
             frozen,
+            operated: Instant::now(),
         })
     }
 
@@ -96,6 +100,17 @@ impl World {
             self.wake(pid, signal);
         }
         self.revive();
+        self.operate();
+    }
+
+    /// The cluster has an operator, who looks now and then.
+    fn operate(&mut self) {
+        if let Some(cluster) = &self.yard.cluster
+            && self.operated.elapsed() > BETWEEN_TIDYING
+        {
+            cluster.tidy_up();
+            self.operated = Instant::now();
+        }
     }
 
     /// Lets everybody go on. Whoever has taken a break point is told of before it stands still or dies: this is to be
@@ -106,6 +121,7 @@ impl World {
             self.wake(pid, Signal::SIGCONT);
         }
         self.revive();
+        self.operate();
     }
 
     /// Lets a process go on, or ends it, once it stands still.
