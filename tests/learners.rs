@@ -9,7 +9,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::harness::{Cluster, PATIENCE, Shape, Yard, code_folder, wait_for};
+use crate::harness::{Cluster, PATIENCE, Shape, Yard, block_on, code_folder, wait_for};
 
 const CPU: &str = "[compute.node]\ncpus = 4\nmemory = '1GiB'\n\
     [compute.one]\ncpus = 1\nmemory = '1GiB'\n[compute.gpu]\ncpus = 1\nmemory = '1GiB'\ngpus = 1";
@@ -164,9 +164,19 @@ fn the_runner_of_a_learner_that_is_killed_is_followed_by_one_that_stores() {
     let Some(yard) = yard(Shape { plain: true, ..Shape::default() }) else { return };
     let id = train(&yard, 2, PATIENT, "one");
     wait_logs(&yard, &id, 2, "here");
+    // What its ledger says is stored is looked for: somebody took it away.
+    let stored = "learner-2/results/kept";
+    wait_for("it is stored", PATIENCE, || yard.results(&id).contains_key(stored).then_some(()));
+    block_on(yard.bucket(&yard.results).delete(&format!("{id}/{stored}"))).unwrap();
     kill(Pid::from_raw(runner_of(&yard, &format!("{id}.1.2"))), Signal::SIGKILL).unwrap();
     let status = yard.wait_end(&id);
     ended(&status, "error");
+    let marker: Value = serde_json::from_str(&yard.result(&id, "learner-2/.log-copy-complete")).unwrap();
+    let listed: Vec<String> =
+        marker["files"].as_object().unwrap().keys().map(|key| format!("learner-2/{key}")).collect();
+    let there: Vec<String> = yard.results(&id).into_keys().filter(|k| k.starts_with("learner-2/")).collect();
+    let there: Vec<String> = there.into_iter().filter(|k| !k.ends_with(".log-copy-complete")).collect();
+    assert_eq!(listed, there);
     let message = status["error"]["errors"][0]["message"].as_str().unwrap();
     assert_eq!(message, "learner 2: the runner was lost after it had started the program");
     assert_eq!(status["attempt"].as_u64(), Some(1));

@@ -92,6 +92,15 @@ pub struct Left {
     pub keep: bool,
 }
 
+/// What is left of a run where its engine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// Whose it is.
+    pub run: RunId,
+    /// The run was surely this server's. Otherwise it may be another's that works in the same folder.
+    pub is_ours: bool,
+}
+
 /// The engine will not start this runner. Nothing of the attempt is left behind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -118,5 +127,5 @@ pub trait Engine: Send + Sync {
 
     /// Runs that have left something where this engine sees it, and have no runner there now: those that are
     /// over are to be cleaned.
-    async fn left(&self) -> Vec<RunId>;
+    async fn left(&self) -> Vec<Remains>;
 }

@@ -8,7 +8,8 @@ mod compute;
 mod engine;
 mod last_words;
 pub mod local;
+mod removing;
 pub mod slurm;
 
 pub use compute::{Computes, UnknownCompute};
-pub use engine::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched};
+pub use engine::{AttemptRef, Condition, Engine, Left, Placement, Remains, SubmitError, Watched};

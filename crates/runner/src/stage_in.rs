@@ -20,8 +20,7 @@ use crate::{Error, layout::Layout, link::Link};
 
 /// How long a store that is away is waited for; after it the run fails, and its place is free.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// A try that took longer than the retries of one request did bring something: the waiting begins
-/// anew.
+/// A try that took longer than this and brought something found a store that was there: the waiting begins anew.
 const WORKED: Duration = Duration::from_mins(1);
 /// Pauses between tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -67,9 +66,9 @@ async fn patiently(stage: &mut StageIn<'_>, bucket: &Bucket, layout: &Layout) ->
     let mut restless_since = None;
     let mut pause = FIRST_WAIT;
     loop {
-        let begun = Instant::now();
+        let (begun, received) = (Instant::now(), stage.received());
         let round = stage.round(&Progress::default()).await;
-        if begun.elapsed() > WORKED {
+        if begun.elapsed() > WORKED && stage.received() > received {
             (away_since, pause) = (None, FIRST_WAIT);
         }
         match round {

@@ -84,8 +84,8 @@ pub(crate) struct Output {
     lost: Option<Time>,
     /// What the lost runner is said to have stored was looked for.
     checked: bool,
-    /// Nothing of the lost runner is here: its log is as whole as it can be where it stored it.
-    bare: bool,
+    /// Somebody may have stored before: an attempt before this one, or a lost runner of this one.
+    after_others: bool,
 }
 
 impl Output {
@@ -120,7 +120,7 @@ impl Output {
             guard,
             lost: None,
             checked: false,
-            bare: false,
+            after_others: order.attempt > 1,
         })
     }
 
@@ -167,7 +167,8 @@ impl Output {
             let start = UNIX_EPOCH + Duration::from_millis(u64::try_from(start.0).unwrap_or(0));
             checkpoints.adopt_older(&layout.checkpoints, "", start);
         }
-        output.bare = known.is_none() && past.started.is_none();
+        output.after_others = true;
+        output.results = output.results.after_others();
         output.lost = past.started;
         output.began = past.started.is_some();
         output.checkpoints = output.began.then_some(checkpoints);
@@ -186,7 +187,7 @@ impl Output {
             logs = self.results.sync(&self.layout.logs, &self.logs).await.and(self.store_points().await);
         }
         let key = format!("{}{OUTPUT}", self.logs);
-        let output = if self.bare && self.results.is_there(&key).await? {
+        let output = if self.is_shorter_than_stored(&key).await? {
             Ok(())
         } else {
             self.results.sync_file(&self.layout.root, OUTPUT, &key, MOST_LOG).await
@@ -196,6 +197,15 @@ impl Output {
             None => Ok(()),
         };
         results.and(logs).and(output).and(checkpoints)
+    }
+
+    /// Where no program was started here, the log of one before may be whole only in the bucket.
+    async fn is_shorter_than_stored(&self, key: &str) -> Result<bool, TransferError> {
+        if self.began || !self.after_others {
+            return Ok(false);
+        }
+        let size = std::fs::metadata(self.layout.root.join(OUTPUT)).map_or(0, |m| m.len());
+        Ok(self.results.size_of(key).await? > size)
     }
 
     /// Stores the metrics as one file of the original's form, where the program has not written all of
@@ -284,9 +294,8 @@ impl Output {
             order.learner == 1 && (2..=order.learners).any(|n| key.starts_with(&learner_folder(n)))
         };
         let is_no_file = |key: &str| is_of_another(key) || key == marker_key;
-        // What is known of an attempt before this one may not be all of it: its node may be gone.
-        let after_others = order.attempt > 1;
-        if after_others && !self.checked {
+        if self.after_others && !self.checked {
+            // What is known of whoever stored before may not be all of it: its node may be gone.
             if self.lost.is_some() {
                 self.results.check().await.map_err(Error::StageOut)?;
             }
@@ -301,7 +310,7 @@ impl Output {
         }
         self.results.verify().await.map_err(Error::StageOut)?;
         self.give_up_left(&is_of_another).await?;
-        if after_others {
+        if self.after_others {
             self.results.find_others(&is_no_file).await.map_err(Error::StageOut)?;
         }
         let marker = Marker {

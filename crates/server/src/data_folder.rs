@@ -57,10 +57,9 @@ pub struct S3Keys {
 /// folder's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// Takes the lock of a folder that one server at a time may have.
-pub(crate) fn take(folder: &Path) -> std::io::Result<File> {
-    let lock =
-        OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("server.lock"))?;
+/// Takes the lock at `path`, of a folder that one server at a time may have.
+pub(crate) fn take(path: &Path) -> std::io::Result<File> {
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match lock.try_lock() {
@@ -82,7 +81,7 @@ impl DataFolder {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         // Also where somebody made it before us, open to all.
         fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
-        let lock = take(root)?;
+        let lock = take(&root.join("server.lock"))?;
         for folder in ["definitions", "logs", "models", "tmp"] {
             fs::create_dir_all(root.join(folder))?;
         }

@@ -34,6 +34,16 @@ impl Conductor {
         true
     }
 
+    /// How many runs are being removed.
+    pub(crate) fn removals(&self) -> usize {
+        self.0.turns.removing.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether a run is being removed.
+    pub(crate) fn removes(&self, run: &RunId) -> bool {
+        self.0.turns.removing.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
     /// Begins to remove a run that is over.
     pub(crate) fn remove(&self, run: &RunId) {
         let Ok(Record { number, id, run, spec, .. }) = self.0.store.run(run) else { return };

@@ -234,7 +234,7 @@ pub async fn serve(
     let node = config.node();
     // Elsewhere than in the data folder another server may have it, and would take its runs' folders for left ones.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&node);
-    let taken = made.and_then(|()| data_folder::take(&node));
+    let taken = made.and_then(|()| data_folder::take(&node.join("node.lock")));
     let _node_lock = taken.map_err(|source| StartError::Node { path: node.display().to_string(), source })?;
     let local = LocalEngine::new(program.clone(), node.clone(), id.clone());
     let ended = local.ended();

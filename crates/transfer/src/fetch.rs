@@ -1,6 +1,11 @@
 //! Fetches one object into a file: in one go or in ranges side by side, resumed, verified.
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Response, StatusCode};
@@ -21,7 +26,18 @@ const STRETCHES_AT_ONCE: usize = 4;
 const MAX_BREAKS: u32 = 20;
 
 /// Permits bound how many requests are on the way at once, over all objects.
-pub(crate) type Permits = Arc<Semaphore>;
+#[derive(Debug)]
+pub(crate) struct Permits {
+    requests: Semaphore,
+    /// Bytes that came over the network, also of what was fetched in vain.
+    pub(crate) received: AtomicU64,
+}
+
+impl Permits {
+    pub(crate) fn new(requests: usize) -> Self {
+        Self { requests: Semaphore::new(requests), received: AtomicU64::new(0) }
+    }
+}
 
 /// What a fetch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +51,7 @@ pub struct Fetched {
 /// Fetches `object` into a new file at `path`.
 pub async fn fetch_to(bucket: &Bucket, object: &Object, path: &Path) -> Result<Fetched, Error> {
     let file = File::create(path).map_err(|e| Error::file(path, e))?;
-    fetch(bucket, object, &file, path, &Permits::new(Semaphore::new(STRETCHES_AT_ONCE))).await
+    fetch(bucket, object, &file, path, &Permits::new(STRETCHES_AT_ONCE)).await
 }
 
 /// Fetches `object` into the file at `path`, going on behind what is there already. The caller
@@ -56,7 +72,7 @@ pub async fn fetch_on(
     seen(at);
     if at < object.size {
         let mut sink = Sink { file: &file, path, at, end: object.size };
-        let permits = Permits::new(Semaphore::new(1));
+        let permits = Permits::new(1);
         stretch(bucket, object, &what, &permits, &mut sink, |bytes, _| seen(bytes.len() as u64)).await?;
     }
     let head = bucket.head(&object.key).await?;
@@ -217,14 +233,16 @@ async fn stretch(
     sink: &mut Sink<'_>,
     mut seen: impl FnMut(&[u8], Option<&Response>),
 ) -> Result<Fetched, Error> {
-    let _permit = permits.acquire().await;
+    let _permit = permits.requests.acquire().await;
     let start = sink.at;
     let mut breaks = 0;
     loop {
         let response = request(bucket, object, what, sink).await?;
         let before = sink.at;
         seen(&[], Some(&response));
-        match receive(response, sink, what, &mut seen).await {
+        let received = receive(response, sink, what, &mut seen).await;
+        permits.received.fetch_add(sink.at - before, Relaxed);
+        match received {
             Ok(()) => return Ok(Fetched { bytes: sink.end - start, resumed: breaks }),
             Err(error @ Error::Broken { .. }) if breaks < MAX_BREAKS && (sink.at > before || breaks < 5) => {
                 breaks += 1;

@@ -63,6 +63,8 @@ enum Line {
 /// Bytes of a ledger from which on it is written anew where most of it is out of date: a program that runs for weeks
 /// writes its log all the time.
 const LARGE: u64 = 1 << 20;
+/// ETags of one key that are remembered: a store may refuse each for days.
+const MOST_ETAGS: usize = 32;
 /// How much larger than what is still true a ledger may become.
 const MOST_WASTE: u64 = 4;
 
@@ -273,6 +275,10 @@ impl Past {
             Line::Storing(Storing { file, etag }) => {
                 let known = self.etags.entry(file.key.clone()).or_default();
                 known.extend(etag.filter(|e| !known.contains(e)));
+                if known.len() > MOST_ETAGS {
+                    // What is there is what was there last, or came with one of the tries since: the latest, most likely.
+                    known.remove(1);
+                }
                 self.copied.insert(file.key.clone(), file);
             }
             Line::Removed(key) => {
@@ -341,6 +347,11 @@ mod tests {
         }
         ledger.storing(copied("log", 20_000, None), Some("y"));
         ledger.storing(copied("begun", 1, None), None);
+        // The keys to the bucket were taken away.
+        ledger.copied([copied("refused", 1, Some("there"))]);
+        for n in 0..20_000 {
+            ledger.storing(copied("refused", n, None), Some(&n.to_string()));
+        }
         let size = fs::metadata(&path).unwrap().len();
         assert!(size < 2 * LARGE, "it has {size} bytes");
         let past = Past::read(&path).unwrap().unwrap();
@@ -348,6 +359,8 @@ mod tests {
         assert_eq!(past.copied["log"], copied("log", 20_000, None));
         assert_eq!(past.etags["log"], ["x", "y"]);
         assert_eq!(past.etags["kept"], ["k"]);
+        assert_eq!(past.etags["refused"].len(), MOST_ETAGS);
+        assert_eq!((&*past.etags["refused"][0], &*past.etags["refused"][MOST_ETAGS - 1]), ("there", "19999"));
         assert_eq!(past.open.len(), 1);
         let (file, _) = rewrite(&path, &past).unwrap();
         drop(file);

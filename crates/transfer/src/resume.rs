@@ -103,9 +103,9 @@ impl Upload {
         Ok(())
     }
 
-    /// Whether something is stored under this key below the prefix.
-    pub async fn is_there(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.bucket.stat(&format!("{}{key}", self.prefix)).await?.is_some())
+    /// How many bytes are stored under this key below the prefix.
+    pub async fn size_of(&self, key: &str) -> Result<u64, Error> {
+        Ok(self.bucket.stat(&format!("{}{key}", self.prefix)).await?.map_or(0, |there| there.size))
     }
 
     /// Takes note of what else is below the prefix, but for keys that are not of this upload: of a runner

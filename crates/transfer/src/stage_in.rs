@@ -3,15 +3,11 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
-use tokio::sync::Semaphore;
 use trainyard_breakpoints::break_point;
 
 use crate::{
@@ -101,6 +97,7 @@ pub struct StageIn<'a> {
     /// Keys that were fetched in the last round in a later version than was listed.
     chased: HashSet<String>,
     fetched: Staged,
+    permits: Permits,
 }
 
 /// What became of one object.
@@ -115,7 +112,7 @@ impl<'a> StageIn<'a> {
     /// Nothing is here yet: `folder` exists and is empty.
     pub fn new(bucket: &'a Bucket, prefix: &'a str, cache: Option<&'a Cache>, folder: &'a Path) -> Self {
         let (have, chased, fetched) = (BTreeMap::new(), HashSet::new(), Staged::default());
-        Self { bucket, prefix, cache, folder, have, chased, fetched }
+        Self { bucket, prefix, cache, folder, have, chased, fetched, permits: Permits::new(AT_ONCE) }
     }
 
     /// Lists, and fetches what differs; what is gone from the bucket goes here as well. `None`: all is here.
@@ -153,8 +150,7 @@ impl<'a> StageIn<'a> {
     /// Fetches objects side by side; returns a key that moved.
     async fn fetch(&mut self, wanted: Vec<Object>, progress: &Progress) -> Result<Option<String>, Error> {
         self.chased.clear();
-        let permits: Permits = Arc::new(Semaphore::new(AT_ONCE));
-        let of = Fetching { bucket: self.bucket, cache: self.cache, permits: &permits };
+        let of = Fetching { bucket: self.bucket, cache: self.cache, permits: &self.permits };
         let (folder, prefix) = (self.folder, self.prefix);
         let mut results = stream::iter(wanted)
             .map(|object| async move {
@@ -198,6 +194,11 @@ impl<'a> StageIn<'a> {
     pub fn staged(&self) -> Staged {
         let bytes = self.have.values().map(|o| o.size).sum();
         Staged { files: self.have.len() as u64, bytes, ..self.fetched }
+    }
+
+    /// Bytes that came over the network so far, also of what was fetched in vain.
+    pub fn received(&self) -> u64 {
+        self.permits.received.load(Relaxed)
     }
 
     fn name<'o>(&self, object: &'o Object) -> &'o str {

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -16,6 +16,8 @@ use trainyard_api::{
     RunId,
     runner::{KEEP_MARK, KEPT_FOLDER, OUTPUT},
 };
+
+use crate::removing::{put_aside, remove_tree};
 
 /// Spares kept; more are removed.
 const MOST_SPARES: usize = 32;
@@ -80,21 +82,12 @@ impl Folders {
         }
         if folder.join(KEEP_MARK).exists() {
             // They are an operator's to look after.
-            let kept = self.node.join(KEPT_FOLDER);
-            DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
-            // Nothing takes the place of what was put aside before.
-            let mut names = std::iter::once(run.to_string()).chain((2..).map(|n| format!("{run}.{n}")));
-            let free = names.find(|name| !kept.join(name).exists()).unwrap_or_default();
-            return fs::rename(&folder, kept.join(free));
+            return put_aside(&folder, &self.node.join(KEPT_FOLDER), run.as_str());
         }
         if matches!(clear(&folder), Ok(true)) && matches!(self.keep(&folder), Ok(true)) {
             return Ok(());
         }
-        if fs::remove_dir_all(&folder).is_ok() {
-            return Ok(());
-        }
-        open_up(&folder);
-        fs::remove_dir_all(&folder)
+        remove_tree(&folder)
     }
 
     /// Makes `folder` a spare; `false`: there are enough.
@@ -130,16 +123,6 @@ impl Folders {
             }
         }
         Ok(spares)
-    }
-}
-
-/// Gives this user back the rights to folders that a program took away.
-fn open_up(folder: &Path) {
-    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_up(&entry.path());
-        }
     }
 }
 

@@ -19,7 +19,9 @@ use super::{
     fork_server::{Child, Children, ForkRequest, ForkServer},
     locks::{holder, lock_is_held},
 };
-use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
+use crate::{
+    AttemptRef, Condition, Engine, Left, Placement, Remains, SubmitError, Watched, last_words::last_words,
+};
 
 /// How long a runner that this server has decided to start may take until it is asked for.
 const START_UP: Duration = Duration::from_secs(3);
@@ -179,7 +181,7 @@ impl Engine for LocalEngine {
         }
     }
 
-    async fn left(&self) -> Vec<RunId> {
+    async fn left(&self) -> Vec<Remains> {
         let (folders, server) = (Arc::clone(&self.folders), self.server.clone());
         let found = tokio::task::spawn_blocking(move || {
             let mut runs = folders.of_runs();
@@ -187,7 +189,7 @@ impl Engine for LocalEngine {
             runs.extend(trainyard_cgroup::runs_of(&server).iter().filter_map(|run| run.parse().ok()));
             runs.sort_unstable();
             runs.dedup();
-            runs
+            runs.into_iter().map(|run| Remains { run, is_ours: true }).collect()
         });
         found.await.unwrap_or_default()
     }

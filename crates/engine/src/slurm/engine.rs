@@ -29,7 +29,9 @@ use super::{
     state::JobState,
     transport::{Transport, TransportError},
 };
-use crate::{AttemptRef, Condition, Engine, Left, Placement, SubmitError, Watched, last_words::last_words};
+use crate::{
+    AttemptRef, Condition, Engine, Left, Placement, Remains, SubmitError, Watched, last_words::last_words,
+};
 
 /// Jobs that are submitted at once. More wait their turn: a controller takes them one by one.
 const AT_ONCE: usize = 8;
@@ -490,7 +492,7 @@ impl Engine for SlurmEngine {
         }
     }
 
-    async fn left(&self) -> Vec<RunId> {
+    async fn left(&self) -> Vec<Remains> {
         let Some(shared) = self.shared().cloned() else { return Vec::new() };
         // It may be far away.
         let names = self.names.clone();

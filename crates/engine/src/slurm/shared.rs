@@ -2,6 +2,7 @@
 //! the folders of runs.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -15,7 +16,10 @@ use trainyard_api::{
 };
 
 use super::{delivery::program_name, listing::Names};
-use crate::Left;
+use crate::{
+    Left, Remains,
+    removing::{put_aside, remove_tree},
+};
 
 /// The shared folder.
 #[derive(Clone, Debug)]
@@ -72,14 +76,21 @@ impl Shared {
         fs::rename(new, path)
     }
 
-    /// Runs of which something is here: their jobs' tickets and logs go last. Other servers may have theirs here too.
-    pub(crate) fn runs(&self, names: &Names) -> Vec<RunId> {
-        let files = fs::read_dir(self.jobs()).into_iter().flatten().flatten();
-        let mut runs: Vec<RunId> =
-            files.filter_map(|e| names.run(e.file_name().to_str()?.rsplit_once('.')?.0)).collect();
-        runs.sort_unstable();
-        runs.dedup();
-        runs
+    /// Runs of which something is here. Tickets and logs of jobs, which go last, say whose they are; folders do not,
+    /// and other servers may have theirs here too.
+    pub(crate) fn runs(&self, names: &Names) -> Vec<Remains> {
+        let files = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let jobs = files(self.jobs());
+        let ours: BTreeSet<RunId> =
+            jobs.filter_map(|e| names.run(e.file_name().to_str()?.rsplit_once('.')?.0)).collect();
+        let folders = self.node.iter().flat_map(|node| files(node.join("runs")));
+        let of_folder = |name: &str| name.split('.').next()?.parse().ok();
+        let others: BTreeSet<RunId> = folders
+            .filter_map(|e| of_folder(e.file_name().to_str()?))
+            .filter(|run| !ours.contains(run))
+            .collect();
+        let remains = |is_ours| move |run| Remains { run, is_ours };
+        ours.into_iter().map(remains(true)).chain(others.into_iter().map(remains(false))).collect()
     }
 
     /// Removes what is there of a run whose attempts' jobs would be called `names`. What is marked as kept is
@@ -92,13 +103,11 @@ impl Shared {
             for (n, learner) in attempts {
                 let name = Boarded::folder_name(run, n, learner);
                 let folder = node.join("runs").join(&name);
-                result = result.and(unless_gone(if left.keep || folder.join(KEEP_MARK).exists() {
-                    let kept = node.join(KEPT_FOLDER);
-                    let made = DirBuilder::new().recursive(true).mode(0o700).create(&kept);
-                    made.and_then(|()| fs::rename(&folder, kept.join(name)))
+                result = result.and(if left.keep || folder.join(KEEP_MARK).exists() {
+                    put_aside(&folder, &node.join(KEPT_FOLDER), &name)
                 } else {
-                    fs::remove_dir_all(folder)
-                }));
+                    remove_tree(&folder)
+                });
             }
         }
         // What could not be removed is found again by these.
@@ -106,18 +115,13 @@ impl Shared {
         let mut result = Ok(());
         for (ticket, log) in names.iter().map(|name| (self.ticket(name), self.log(name))) {
             for path in [ticket.with_extension("new"), ticket, log] {
-                result = result.and(unless_gone(fs::remove_file(path)));
+                result = result.and(match fs::remove_file(path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                    other => other,
+                });
             }
         }
         result
-    }
-}
-
-/// What is gone already needs no removing.
-fn unless_gone(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 
@@ -216,11 +220,14 @@ mod tests {
         let names = [1, 2].map(|n| format!("trainyard-s-training-abcdefghi-{n}"));
         let ours = Names::new("s");
         let both = ["training-abcdefghi", "training-bbbbbbbbb"].map(|id| id.parse().unwrap());
-        assert_eq!(shared.runs(&ours), both);
-        assert_eq!(shared.runs(&Names::new("another")), []);
+        let found = |is_ours: bool, runs: &[RunId]| -> Vec<Remains> {
+            runs.iter().map(|run| Remains { run: run.clone(), is_ours }).collect()
+        };
+        assert_eq!(shared.runs(&ours), found(true, &both));
+        assert_eq!(shared.runs(&Names::new("another")), found(false, &both[..1]));
         shared.remove(&run, &names, Left { attempts: 2, learners: 2, keep: false }).unwrap();
         assert!(!path.exists());
-        assert_eq!(shared.runs(&ours), both[1..]);
+        assert_eq!(shared.runs(&ours), found(true, &both[1..]));
         assert_eq!(fs::read_dir(shared.jobs()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);
         assert!(root.join("node").join(KEPT_FOLDER).join(format!("{run}.2")).is_dir());

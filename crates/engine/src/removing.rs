@@ -1,0 +1,72 @@
+//! How folders of runs go: removed, also where a program took its own rights away, or put aside.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+};
+
+/// Removes a folder, also where a program took its own rights away; one that is gone needs no removing.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    open_up(path);
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn open_up(folder: &Path) {
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+/// Puts a folder into `kept` under this name, or the name with a number: nothing takes the place of what was put
+/// aside before. One that is gone needs none.
+pub(crate) fn put_aside(folder: &Path, kept: &Path, name: &str) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
+    for name in names {
+        let place = kept.join(name);
+        if fs::symlink_metadata(&place).is_ok() {
+            continue;
+        }
+        return match fs::rename(folder, place) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_aside_stays_and_rights_that_a_program_took_away_keep_nothing_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, kept) = (dir.path().join("run"), dir.path().join("kept"));
+        for n in 1..=3 {
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("result"), n.to_string()).unwrap();
+            put_aside(&folder, &kept, "run.1").unwrap();
+        }
+        put_aside(&folder, &kept, "run.1").unwrap();
+        for (name, text) in [("run.1", "1"), ("run.1-2", "2"), ("run.1-3", "3")] {
+            assert_eq!(fs::read_to_string(kept.join(name).join("result")).unwrap(), text);
+        }
+        fs::create_dir_all(folder.join("closed/within")).unwrap();
+        fs::set_permissions(folder.join("closed"), Permissions::from_mode(0o500)).unwrap();
+        remove_tree(&folder).unwrap();
+        assert!(!folder.exists());
+        remove_tree(&folder).unwrap();
+    }
+}
