@@ -105,7 +105,8 @@ fn a_server_stops_gracefully_and_a_second_one_is_refused() {
     assert!(second.fails(1).contains("another server uses it"));
     // Nor may one of other data work where this one's runs are: it would take their folders for left ones.
     let config = yard.dir.path().join("second.toml");
-    std::fs::write(&config, format!("[local]\nnode = '{}'\n", yard.node_folder().display())).unwrap();
+    let node = yard.data_folder().join("node");
+    std::fs::write(&config, format!("[local]\nnode = '{}'\n", node.display())).unwrap();
     let (config, data) = (config.to_str().unwrap(), yard.dir.path().join("second"));
     let words = ["server", "--config", config, "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
     let said = yard.command(&[&words[..], &["--s3-listen", "127.0.0.1:0"]].concat()).run().fails(1);

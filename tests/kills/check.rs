@@ -13,7 +13,7 @@ use trainyard_store::{Sealer, Store};
 
 use super::{
     load::{Found, is_over},
-    world::{Known, World},
+    world::{Known, SLOTS, World},
 };
 use crate::harness::block_on;
 
@@ -42,9 +42,10 @@ impl World {
             .expect(lost <= deaths, || format!("{lost} runs lost their runner, and {deaths} were ended"));
     }
 
-    /// How often a runner may have been ended.
+    /// How often a runner may have been ended. A controller of Slurm that forgot jobs has their runners ended.
     fn deaths(&self) -> u64 {
-        ["kill runner", "kill at ", "kill while stopped"].iter().map(|k| self.report.faults_of(k)).sum()
+        let deaths = ["kill runner", "kill at ", "kill while stopped"].map(|k| self.report.faults_of(k));
+        deaths.iter().sum::<u64>() + SLOTS as u64 * self.report.faults_of("kill Slurm's controller")
     }
 
     /// All runs there are, once they have ended.
