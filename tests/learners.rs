@@ -161,7 +161,8 @@ fn a_cancel_reaches_all_learners_and_what_they_wrote_is_stored() {
 
 #[test]
 fn the_runner_of_a_learner_that_is_killed_is_followed_by_one_that_stores() {
-    let Some(yard) = yard(Shape { plain: true, ..Shape::default() }) else { return };
+    // It lasts longer than Slurm waits for a word of a node otherwise, and no node is to be lost.
+    let Some(yard) = yard(Shape { plain: true, patience: 60, ..Shape::default() }) else { return };
     let id = train(&yard, 2, PATIENT, "one");
     wait_logs(&yard, &id, 2, "here");
     // What its ledger says is stored is looked for: somebody took it away.
