@@ -8,7 +8,6 @@ mod compute;
 mod engine;
 mod last_words;
 pub mod local;
-mod removing;
 pub mod slurm;
 
 pub use compute::{Computes, UnknownCompute};

@@ -16,13 +16,14 @@ use trainyard_api::{
     runner::{EngineName, Exit, LOCK, Purpose, RunnerEvent, Ticket, WorkOrder},
 };
 use trainyard_breakpoints::break_point;
+use trainyard_remains::remove_tree;
 use trainyard_transfer::{Guard, Http, Ledger};
 
 use crate::{
     Error,
     collect::Collector,
     error::failure,
-    layout::{Layout, remove_tree},
+    layout::Layout,
     link::Link,
     others::Others,
     points::Points,

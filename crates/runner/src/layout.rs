@@ -3,13 +3,14 @@
 //! They are used again for the next run: what a program left in them, or made of them, is undone.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions, Permissions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use trainyard_api::runner::{KEEP_MARK, KEPT_FOLDER, OUTPUT};
+use trainyard_remains::{place_aside, put_aside, remove_tree};
 
 use crate::Error;
 
@@ -95,22 +96,23 @@ impl Layout {
     /// here. Returns words on where it is, for behind a sentence.
     pub(crate) fn keep(&self) -> String {
         match (DirBuilder::new().create(self.root.join(KEEP_MARK)), self.kept()) {
-            (Ok(()), Some(kept)) => format!("; its files are kept on the node, in {}", kept.display()),
+            (Ok(()), Some((kept, name))) => {
+                format!("; its files are kept on the node, in {}", place_aside(&kept, name).display())
+            }
             _ => String::new(),
         }
     }
 
-    /// Where a folder goes that is kept.
-    fn kept(&self) -> Option<PathBuf> {
-        let name = self.root.file_name().unwrap_or_default();
-        self.root.ancestors().nth(2).map(|node| node.join(KEPT_FOLDER).join(name))
+    /// Where a folder goes that is kept, and its name.
+    fn kept(&self) -> Option<(PathBuf, &str)> {
+        let node = self.root.ancestors().nth(2)?;
+        Some((node.join(KEPT_FOLDER), self.root.file_name()?.to_str()?))
     }
 
     /// Moves a folder that is kept to its place, where the engine does not do it.
     pub(crate) fn put_aside(&self) {
-        let Some(kept) = self.kept() else { return };
-        let made = kept.parent().map_or(Ok(()), |p| DirBuilder::new().recursive(true).mode(0o700).create(p));
-        if let Err(error) = made.and_then(|()| fs::rename(&self.root, &kept)) {
+        let Some((kept, name)) = self.kept() else { return };
+        if let Err(error) = put_aside(&self.root, &kept, name) {
             // The server may have done it already, where the folder is shared.
             tracing::debug!(%error, "the run's folder stays where it is");
         }
@@ -168,31 +170,12 @@ fn is_as_made(path: &Path) -> bool {
         .is_ok_and(|m| m.is_dir() && m.mode() & 0o7777 == MODE && m.uid() == nix::unistd::geteuid().as_raw())
 }
 
-/// Removes a folder, also where the program took its own rights away.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    if fs::remove_dir_all(path).is_ok() {
-        return Ok(());
-    }
-    open_up(path);
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn open_up(folder: &Path) {
-    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
 
     use super::*;
 

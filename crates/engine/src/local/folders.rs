@@ -16,8 +16,7 @@ use trainyard_api::{
     RunId,
     runner::{KEEP_MARK, KEPT_FOLDER, OUTPUT},
 };
-
-use crate::removing::{put_aside, remove_tree};
+use trainyard_remains::{put_aside, remove_tree};
 
 /// Spares kept; more are removed.
 const MOST_SPARES: usize = 32;

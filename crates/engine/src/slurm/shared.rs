@@ -14,12 +14,10 @@ use trainyard_api::{
     RunId,
     runner::{Boarded, KEEP_MARK, KEPT_FOLDER, Ticket},
 };
+use trainyard_remains::{put_aside, remove_tree};
 
 use super::{delivery::program_name, listing::Names};
-use crate::{
-    Left, Remains,
-    removing::{put_aside, remove_tree},
-};
+use crate::{Left, Remains};
 
 /// The shared folder.
 #[derive(Clone, Debug)]

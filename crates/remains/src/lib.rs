@@ -1,14 +1,14 @@
-//! How folders of runs go: removed, also where a program took its own rights away, or put aside.
+//! What runs leave on a node: removed, also where a program took its own rights away, or put aside for an operator.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Removes a folder, also where a program took its own rights away; one that is gone needs no removing.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
     }
@@ -28,22 +28,24 @@ fn open_up(folder: &Path) {
     }
 }
 
-/// Puts a folder into `kept` under this name, or the name with a number: nothing takes the place of what was put
-/// aside before. One that is gone needs none.
-pub(crate) fn put_aside(folder: &Path, kept: &Path, name: &str) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
-    let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
-    for name in names {
-        let place = kept.join(name);
-        if fs::symlink_metadata(&place).is_ok() {
-            continue;
-        }
-        return match fs::rename(folder, place) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
+/// Where a folder of this name is put aside in `kept`: under the name, or the name with a number. Nothing takes the
+/// place of what was put aside before.
+pub fn place_aside(kept: &Path, name: &str) -> PathBuf {
+    let (mut place, mut n) = (kept.join(name), 1);
+    while fs::symlink_metadata(&place).is_ok() {
+        n += 1;
+        place = kept.join(format!("{name}-{n}"));
     }
-    Ok(())
+    place
+}
+
+/// Puts a folder aside in `kept`, at [`place_aside`]. One that is gone needs none.
+pub fn put_aside(folder: &Path, kept: &Path, name: &str) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
+    match fs::rename(folder, place_aside(kept, name)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
