@@ -287,6 +287,19 @@ fn a_run_whose_node_lost_its_files_ends_and_what_it_had_stored_stays() {
     assert_marker_is_true(&yard, &id);
 }
 
+/// Behind a server that dies come five that die as well, and one that lives.
+fn outlive_servers(yard: &mut Yard) {
+    for _ in 0..5 {
+        wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
+        // When it has given the attempt a token, before it has it started.
+        yard.arm("store:attempt", "kill");
+        yard.restart();
+    }
+    wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
+    yard.disarm();
+    yard.restart();
+}
+
 #[test]
 fn a_run_that_was_placed_is_started_however_often_its_server_dies_before() {
     let Some(mut yard) = Yard::with_breakpoints(CONFIG) else { return };
@@ -295,15 +308,7 @@ fn a_run_that_was_placed_is_started_however_often_its_server_dies_before() {
     let code = crate::harness::code_folder(yard.dir.path(), &[("x", "")]);
     let manifest = yard.manifest("patient", "echo ran");
     yard.cli(&["train", code.to_str().unwrap(), manifest.to_str().unwrap(), "-q"]);
-    for _ in 0..5 {
-        wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
-        // The next dies when it has given the attempt a token, before it has it started.
-        yard.arm("store:attempt", "kill");
-        yard.restart();
-    }
-    wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
-    yard.disarm();
-    yard.restart();
+    outlive_servers(&mut yard);
     let id = yard.cli(&["list", "-q"]).ok().trim().to_owned();
     let status = yard.wait_end(&id);
     assert_eq!(
@@ -320,14 +325,7 @@ fn a_salvage_that_was_placed_is_started_however_often_its_server_dies_before() {
     yard.wait_log(&id, "\nup\n");
     yard.arm("store:attempt", "kill");
     kill_runner(&yard, &id);
-    for _ in 0..4 {
-        wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
-        yard.arm("store:attempt", "kill");
-        yard.restart();
-    }
-    wait_for("the server dies", PATIENCE, || yard.is_dead().then_some(()));
-    yard.disarm();
-    yard.restart();
+    outlive_servers(&mut yard);
     let status = yard.wait_end(&id);
     assert_eq!(status["attempt"], 2, "deaths of the server cost attempts: {status:#}");
     assert_eq!(yard.result(&id, "w"), "w\n");

@@ -493,9 +493,8 @@ impl Engine for SlurmEngine {
     }
 
     async fn left(&self) -> Vec<Remains> {
-        let Some(shared) = self.shared().cloned() else { return Vec::new() };
+        let (Some(shared), names) = (self.shared().cloned(), self.names.clone()) else { return Vec::new() };
         // It may be far away.
-        let names = self.names.clone();
         tokio::task::spawn_blocking(move || shared.runs(&names)).await.unwrap_or_default()
     }
 }
